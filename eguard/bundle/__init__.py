@@ -1,0 +1,1 @@
+"""Signed bundles: manifest, provenance and the TUF repository that carries them."""

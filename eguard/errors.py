@@ -1,0 +1,172 @@
+"""Every error that eGuard raises on purpose.
+
+::
+
+    EguardError
+    ├── ConfigError                 a setting or parameter is missing or out of range
+    ├── EstimatorInputError         an estimator was given data it has no answer for
+    ├── ParseError                  input that cannot be read
+    │   ├── UnknownFormatError      no parser claims this file
+    │   └── CorruptFileError        the file breaks off or is damaged; rows before the damage were delivered
+    ├── WireError                   a request or response body breaks the contract
+    │   ├── PayloadTooLargeError
+    │   └── SchemaVersionError
+    ├── FleetStoreError             the fleet database refused
+    ├── RuleError                   a detection rule cannot be compiled or read
+    ├── ModelError                  a model, threshold or schema does not fit
+    ├── BundleError                 a bundle is not to be trusted or not complete
+    │   ├── BundleSignatureError
+    │   ├── BundleExpiredError
+    │   ├── BundleRollbackError
+    │   └── BundleDigestError
+    ├── GateFailedError             a quality gate said no; carries the report
+    └── MissingExtraError           an optional dependency is not installed
+
+Each has a stable ``code``, the offending values in ``context`` and a ``remedy``, the sentence that the command line
+prints below the message.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class EguardError(Exception):
+    """Base of all of eGuard's errors.
+
+    Parameters
+    ----------
+    message : str
+        What happened, in one sentence, with the offending value.
+    remedy : str
+        What to do about it; empty when there is nothing general to say.
+    **context : Any
+        Offending values, kept as ``self.context`` for logs and reports.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, remedy: str = "", **context: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.context = context
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigError(EguardError):
+    """A setting or parameter is missing, unknown or out of range."""
+
+    code = "config"
+
+
+class EstimatorInputError(EguardError, ValueError):
+    """An estimator was given empty, non-finite, negative or out-of-range input; ``argument`` names it."""
+
+    code = "estimator_input"
+
+    def __init__(self, argument: str, message: str, *, remedy: str = "", **context: Any) -> None:
+        super().__init__(f"{argument}: {message}", remedy=remedy, **context)
+        self.argument = argument
+
+
+class ParseError(EguardError):
+    """Input that cannot be read."""
+
+    code = "parse"
+
+
+class UnknownFormatError(ParseError):
+    """No parser claims this file."""
+
+    code = "unknown_format"
+
+
+class CorruptFileError(ParseError):
+    """The file breaks off or is damaged. Every row before the damage was delivered before this was raised."""
+
+    code = "corrupt_file"
+
+
+class WireError(EguardError):
+    """A request or response body breaks the contract."""
+
+    code = "wire"
+
+
+class PayloadTooLargeError(WireError):
+    """A body exceeds its cap."""
+
+    code = "payload_too_large"
+
+
+class SchemaVersionError(WireError):
+    """A body speaks another version of the schema."""
+
+    code = "schema_version"
+
+
+class FleetStoreError(EguardError):
+    """The fleet database refused or is not what it should be."""
+
+    code = "fleet_store"
+
+
+class RuleError(EguardError):
+    """A detection rule or indicator list cannot be compiled or read."""
+
+    code = "rule"
+
+
+class ModelError(EguardError):
+    """A model, its threshold or its feature schema is malformed, or they do not belong together."""
+
+    code = "model"
+
+
+class BundleError(EguardError):
+    """A bundle is not to be trusted or not complete."""
+
+    code = "bundle"
+
+
+class BundleSignatureError(BundleError):
+    """Metadata is not signed by enough of the expected keys."""
+
+    code = "bundle_signature"
+
+
+class BundleExpiredError(BundleError):
+    """Metadata has expired: the repository is stale or somebody withholds updates."""
+
+    code = "bundle_expired"
+
+
+class BundleRollbackError(BundleError):
+    """A version lower than one already seen was offered."""
+
+    code = "bundle_rollback"
+
+
+class BundleDigestError(BundleError):
+    """A file's length, digest or count differs from what was signed."""
+
+    code = "bundle_digest"
+
+
+class GateFailedError(EguardError):
+    """A quality gate said no. ``report`` holds what it measured; it was written before this was raised."""
+
+    code = "gate_failed"
+
+    def __init__(self, message: str, *, report: dict[str, Any], remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.report = report
+
+
+class MissingExtraError(EguardError):
+    """An optional dependency is not installed; the remedy is the line that installs it."""
+
+    code = "missing_extra"

@@ -1,0 +1,1 @@
+"""Parsers: files of every supported format become events, a stream at a time."""

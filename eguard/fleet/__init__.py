@@ -1,0 +1,1 @@
+"""What agents reported: tables, the seq-guarded store and robust aggregation."""

@@ -1,0 +1,1 @@
+"""Bodies that agents and servers exchange, and the process key."""
