@@ -1,7 +1,7 @@
 """Settings from the environment: the only module that reads it.
 
-Each class is built once, at an entry point, and handed down. A value that cannot be read is a `ConfigError` that names the
-variable.
+Each class is built once, at an entry point, and handed down. A value that cannot be read is a `ConfigError` that names
+the variable.
 """
 
 from __future__ import annotations

@@ -1,0 +1,181 @@
+"""The agent's side of bundle distribution: only verified, complete and not older bytes come out of here.
+
+What is refused, and by which rule:
+
+* wrong or missing signatures, tampered metadata: TUF, `BundleSignatureError`;
+* expired metadata (somebody withholds updates): TUF, `BundleExpiredError`;
+* older versions than any seen before: TUF, and an own version floor, fsynced before bytes are handed out, because
+  TUF's local metadata may be lost in a power cut: `BundleRollbackError`;
+* files of two releases mixed, each validly signed: the manifest's digests, `BundleDigestError`;
+* bytes that differ from what was signed: TUF and the manifest, `BundleDigestError`.
+
+Nothing is unpacked, nothing is executed. The trusted root is given once, at enrolment (`bootstrap`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    DownloadError,
+    DownloadHTTPError,
+    EqualVersionNumberError,
+    ExpiredMetadataError,
+    LengthOrHashMismatchError,
+    RepositoryError,
+    UnsignedMetadataError,
+)
+from tuf.api.serialization import DeserializationError
+from tuf.ngclient import FetcherInterface, Updater
+
+from eguard.bundle.manifest import MANIFEST_NAME, PROVENANCE_NAME, Manifest, check_files
+from eguard.bundle.repository import write_durably
+from eguard.errors import (
+    BundleDigestError,
+    BundleError,
+    BundleExpiredError,
+    BundleRollbackError,
+    BundleSignatureError,
+)
+
+FLOOR_NAME: Final = "version-floor.json"
+_CHUNK_BYTES: Final = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedBundle:
+    """A bundle whose every byte is signed, pinned by its manifest and not older than the last one."""
+
+    manifest: Manifest
+    files: dict[str, bytes]
+    versions: dict[str, int]
+
+
+class LocalFetcher(FetcherInterface):
+    """Reads a repository from ``file://`` addresses. A fetcher over mutual TLS takes its place on an agent."""
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        path = Path(unquote(urlsplit(url).path))
+        try:
+            with path.open("rb") as stream:
+                while chunk := stream.read(_CHUNK_BYTES):
+                    yield chunk
+        except FileNotFoundError as error:
+            raise DownloadHTTPError(f"{path} does not exist", 404) from error
+        except OSError as error:
+            raise DownloadError(f"cannot read {path}: {error}") from error
+
+
+class BundleClient:
+    """Fetches and verifies bundles from a TUF repository.
+
+    Parameters
+    ----------
+    state_dir : Path
+        Where trusted metadata and the version floor are kept between runs. One folder an agent.
+    base_url : str
+        Address of the repository, with ``metadata/`` and ``targets/`` below it.
+    trusted_root : bytes
+        The root metadata that this machine was given when it was enrolled.
+    fetcher : FetcherInterface, optional
+        How bytes travel; by default from local files.
+    """
+
+    def __init__(
+        self, state_dir: Path, base_url: str, trusted_root: bytes, fetcher: FetcherInterface | None = None
+    ) -> None:
+        self.state_dir = state_dir
+        self._base_url = base_url.rstrip("/")
+        self._trusted_root = trusted_root
+        self._fetcher = fetcher or LocalFetcher()
+
+    def fetch(self) -> VerifiedBundle:
+        """Return the current release, verified.
+
+        Raises
+        ------
+        BundleSignatureError, BundleExpiredError, BundleRollbackError, BundleDigestError
+            As in the module's list.
+        BundleError
+            The repository cannot be reached or read.
+        """
+        metadata_dir = self.state_dir / "metadata"
+        download_dir = self.state_dir / "targets"
+        metadata_dir.mkdir(parents=True, exist_ok=True)
+        download_dir.mkdir(parents=True, exist_ok=True)
+        with _as_bundle_errors():
+            updater = Updater(
+                metadata_dir=str(metadata_dir),
+                metadata_base_url=f"{self._base_url}/metadata/",
+                target_dir=str(download_dir),
+                target_base_url=f"{self._base_url}/targets/",
+                fetcher=self._fetcher,
+                bootstrap=self._trusted_root,
+            )
+            updater.refresh()
+            manifest = Manifest.from_bytes(self._download(updater, MANIFEST_NAME))
+            files = {name: self._download(updater, name) for name in sorted(manifest.files)}
+            files[PROVENANCE_NAME] = self._download(updater, PROVENANCE_NAME)
+        check_files(manifest, files)
+        versions = self._raise_floor(metadata_dir)
+        return VerifiedBundle(manifest, files, versions)
+
+    def _download(self, updater: Updater, name: str) -> bytes:
+        info = updater.get_targetinfo(name)
+        if info is None:
+            raise BundleDigestError(f"the repository's release does not list {name}", file=name)
+        # TUF trusts a cached file of the right digest, and verifies what it downloads.
+        path = updater.find_cached_target(info) or updater.download_target(info)
+        return Path(path).read_bytes()
+
+    def _raise_floor(self, metadata_dir: Path) -> dict[str, int]:
+        """Compare with the highest versions ever accepted, then remember these."""
+        path = self.state_dir / FLOOR_NAME
+        floor: dict[str, int] = json.loads(path.read_bytes()) if path.exists() else {}
+        versions = {
+            role: int(json.loads((metadata_dir / f"{role}.json").read_bytes())["signed"]["version"])
+            for role in ("timestamp", "snapshot", "targets", "nightly")
+        }
+        for role, version in versions.items():
+            if version < floor.get(role, 0):
+                raise BundleRollbackError(
+                    f"the repository offers {role} version {version}; this machine has seen {floor[role]}",
+                    remedy="Publish a new version that lists the old files; versions never go back.",
+                    role=role,
+                    offered=version,
+                    floor=floor[role],
+                )
+        if versions != floor:
+            write_durably(path, json.dumps(versions, sort_keys=True).encode())
+        return versions
+
+
+@contextlib.contextmanager
+def _as_bundle_errors() -> Iterator[None]:
+    """Translate TUF's refusals into eGuard's error tree."""
+    try:
+        yield
+    except ExpiredMetadataError as error:
+        raise BundleExpiredError(
+            f"the bundle repository is stale: {error}",
+            remedy="Run `eguard bundle refresh` where the online keys are; agents keep their last good bundle.",
+        ) from error
+    except (BadVersionNumberError, EqualVersionNumberError) as error:
+        raise BundleRollbackError(
+            f"the repository offers an older version than this machine has seen: {error}"
+        ) from error
+    except UnsignedMetadataError as error:
+        raise BundleSignatureError(f"the repository's metadata is not signed by the trusted keys: {error}") from error
+    except LengthOrHashMismatchError as error:
+        raise BundleDigestError(f"a file of the bundle differs from what was signed: {error}") from error
+    except (DeserializationError, RepositoryError) as error:
+        raise BundleSignatureError(f"the repository's metadata is damaged: {error}") from error
+    except DownloadError as error:
+        raise BundleError(f"the bundle repository cannot be read: {error}") from error
