@@ -1,0 +1,142 @@
+"""What the fleet knows: the tables behind features 9, 31 and 35, as `fleet-context.json` carries them.
+
+The pipeline (in replay: every simulated night) or the server's nightly task builds the tables with `FleetShares`; a
+bundle ships them; `FleetContext` answers from them. An entry the tables do not know gets the smoothed default, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eguard.errors import ModelError
+
+FLEET_CONTEXT_VERSION: Final = 1
+SHARE_WINDOW_SECONDS: Final = 7 * 86_400.0
+#: Most entries of each table; the rarest are left out, and so count as unknown.
+MAX_PORTS: Final = 4096
+MAX_PARENTS: Final = 4096
+MAX_CHILDREN: Final = 256
+MAX_RULES: Final = 16_384
+
+Column = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetContext:
+    """The fleet's tables as of one moment.
+
+    Parameters
+    ----------
+    as_of_unix : float
+        Nothing later than this moment has entered the tables.
+    n_hosts : int
+        Hosts seen in the seven days before.
+    rule_hosts : mapping of str to int
+        By rule or event key, the hosts that showed it in those seven days.
+    port_ranks : mapping of int to int
+        Rank of each destination port, 1 for the one most hosts connect to.
+    children : mapping of str to mapping of str to int
+        By parent's name, how often it started each child, in the whole fleet.
+
+    Notes
+    -----
+    With k of H hosts, rank r of R ports and c of P children of a parent::
+
+        rule_rarity         = 1 - (k + 1/2)/(H + 1)
+        port_rarity         = r/(R + 2), (R + 1)/(R + 2) for a port unknown to the table
+        parent_child_rarity = 1 - (c + 1/2)/(P + 1)
+
+    so that an empty table answers 1/2 throughout: not known, rather than rare.
+
+    Examples
+    --------
+    >>> fleet = FleetContext(n_hosts=9, rule_hosts={"R": 9})
+    >>> fleet.rule_rarity(["R", "unheard of"]).round(2).tolist()
+    [0.05, 0.95]
+    """
+
+    as_of_unix: float = 0.0
+    n_hosts: int = 0
+    rule_hosts: Mapping[str, int] = field(default_factory=dict)
+    port_ranks: Mapping[int, int] = field(default_factory=dict)
+    children: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def rule_rarity(self, rule_ids: Sequence[str]) -> Column:
+        """Return 1 minus the smoothed share of hosts that have shown each rule, shape (n,)."""
+        hosts = self.rule_hosts
+        shown = np.fromiter((hosts.get(rule, 0) for rule in rule_ids), np.float64, len(rule_ids))
+        rarity: Column = 1.0 - (np.minimum(shown, self.n_hosts) + 0.5) / (self.n_hosts + 1.0)
+        return rarity
+
+    def port_rarity(self, ports: NDArray[np.integer[Any]]) -> Column:
+        """Return how far down the fleet's ranking each destination port stands, shape (n,); 0 without a port."""
+        unknown = len(self.port_ranks) + 1
+        distinct, position = np.unique(ports, return_inverse=True)
+        ranks = [self.port_ranks.get(port, unknown) if port > 0 else 0 for port in distinct.tolist()]
+        rarity: Column = (np.array(ranks, np.float64) / (unknown + 1))[position]
+        return rarity
+
+    def parent_child_rarity(self, parents: Sequence[str], children: Sequence[str]) -> Column:
+        """Return 1 minus the smoothed frequency of each child given its parent, shape (n,)."""
+        totals = {parent: sum(counts.values()) for parent, counts in self.children.items()}
+        known: dict[tuple[str, str], float] = {}
+        for pair in set(zip(parents, children, strict=True)):
+            parent, child = pair
+            started = self.children.get(parent, {}).get(child, 0)
+            known[pair] = 1.0 - (started + 0.5) / (totals.get(parent, 0) + 1.0)
+        return np.array([known[pair] for pair in zip(parents, children, strict=True)], np.float64)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the tables as a JSON object, the same bytes for the same tables."""
+        return {
+            "version": FLEET_CONTEXT_VERSION,
+            "as_of_unix": self.as_of_unix,
+            "n_hosts": self.n_hosts,
+            "rule_hosts": dict(sorted(self.rule_hosts.items())),
+            "port_ranks": {str(port): rank for port, rank in sorted(self.port_ranks.items())},
+            "children": {parent: dict(sorted(counts.items())) for parent, counts in sorted(self.children.items())},
+        }
+
+    @classmethod
+    def from_json(cls, obj: Any) -> FleetContext:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ModelError
+            The object has another version or shape, or a number that no count can be.
+        """
+        if not isinstance(obj, dict) or obj.get("version") != FLEET_CONTEXT_VERSION:
+            raise ModelError(
+                f"fleet context is not of version {FLEET_CONTEXT_VERSION}",
+                remedy="Build the bundle again with this version of eGuard.",
+            )
+        try:
+            tables = cls(
+                as_of_unix=float(obj["as_of_unix"]),
+                n_hosts=_count(obj["n_hosts"]),
+                rule_hosts={str(rule): _count(hosts) for rule, hosts in obj["rule_hosts"].items()},
+                port_ranks={int(port): _count(rank) for port, rank in obj["port_ranks"].items()},
+                children={
+                    str(parent): {str(child): _count(n) for child, n in counts.items()}
+                    for parent, counts in obj["children"].items()
+                },
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"fleet context is malformed: {error}") from error
+        if not np.isfinite(tables.as_of_unix) or any(
+            not 1 <= rank <= len(tables.port_ranks) for rank in tables.port_ranks.values()
+        ):
+            raise ModelError("fleet context holds a rank or time out of range")
+        return tables
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value
