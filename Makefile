@@ -14,6 +14,8 @@ export OMP_NUM_THREADS := 2
 export OPENBLAS_NUM_THREADS := 1
 export MPLBACKEND := agg
 export PYTHONHASHSEED := 0
+# Stages call `python`; it has to be the one of this environment.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
 help: ## List these verbs

@@ -19,6 +19,7 @@
     │   ├── BundleExpiredError
     │   ├── BundleRollbackError
     │   └── BundleDigestError
+    ├── NotebookFailedError         a cell of a notebook raised
     ├── GateFailedError             a quality gate said no; carries the report
     └── MissingExtraError           an optional dependency is not installed
 
@@ -154,6 +155,12 @@ class BundleDigestError(BundleError):
     """A file's length, digest or count differs from what was signed."""
 
     code = "bundle_digest"
+
+
+class NotebookFailedError(EguardError):
+    """A cell of a notebook raised; the executed copy shows where."""
+
+    code = "notebook_failed"
 
 
 class GateFailedError(EguardError):

@@ -1,0 +1,7 @@
+"""Sign the bundle into the TUF repository."""
+
+from eguard.mlops import publish
+from pipelines.stage import run_stage
+
+if __name__ == "__main__":
+    run_stage("publish", publish.run)
