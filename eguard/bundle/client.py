@@ -32,6 +32,7 @@ from tuf.api.exceptions import (
     RepositoryError,
     UnsignedMetadataError,
 )
+from tuf.api.metadata import Key, Metadata, Root, Targets
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater
 
@@ -51,11 +52,15 @@ _CHUNK_BYTES: Final = 65536
 
 @dataclass(frozen=True, slots=True)
 class VerifiedBundle:
-    """A bundle whose every byte is signed, pinned by its manifest and not older than the last one."""
+    """A bundle whose every byte is signed, pinned by its manifest and not older than the last one.
+
+    `provenance_keys` are the release and nightly keys that the verified metadata names.
+    """
 
     manifest: Manifest
     files: dict[str, bytes]
     versions: dict[str, int]
+    provenance_keys: tuple[Key, ...]
 
 
 class LocalFetcher(FetcherInterface):
@@ -125,7 +130,7 @@ class BundleClient:
             files[PROVENANCE_NAME] = self._download(updater, PROVENANCE_NAME)
         check_files(manifest, files)
         versions = self._raise_floor(metadata_dir)
-        return VerifiedBundle(manifest, files, versions)
+        return VerifiedBundle(manifest, files, versions, _provenance_keys(metadata_dir))
 
     def _download(self, updater: Updater, name: str) -> bytes:
         info = updater.get_targetinfo(name)
@@ -155,6 +160,18 @@ class BundleClient:
         if versions != floor:
             write_durably(path, json.dumps(versions, sort_keys=True).encode())
         return versions
+
+
+def _provenance_keys(metadata_dir: Path) -> tuple[Key, ...]:
+    """Return the release and nightly keys from metadata that TUF has verified."""
+    root = Metadata[Root].from_file(str(metadata_dir / "root.json")).signed
+    targets = Metadata[Targets].from_file(str(metadata_dir / "targets.json")).signed
+    delegations = targets.delegations
+    if delegations is None or delegations.roles is None:
+        raise BundleSignatureError("the repository delegates no role for models")
+    release = [root.keys[keyid] for keyid in root.roles["targets"].keyids]
+    nightly = [delegations.keys[keyid] for keyid in delegations.roles["nightly"].keyids]
+    return (*release, *nightly)
 
 
 @contextlib.contextmanager

@@ -78,11 +78,9 @@ def test_rolling_back_is_a_new_version_with_the_old_files(repository, client):
     assert bundle.versions["nightly"] > high["nightly"]
 
 
-def test_provenance_is_signed_by_release_and_nightly_key(repository, tmp_path):
-    keys = generate_keys(tmp_path / "keys")
+def test_provenance_is_signed_by_release_and_nightly_key(repository, client):
     envelope = (repository.directory / "provenance.dsse.json").read_bytes()
-    trusted = [keys["targets"][0].public_key, keys["nightly"][0].public_key]
-    assert verify_statement(envelope, trusted, threshold=2) == {"_type": "statement"}
+    assert verify_statement(envelope, client.fetch().provenance_keys, threshold=2) == {"_type": "statement"}
 
 
 def flip_bit(path, bit=0):
