@@ -1,0 +1,188 @@
+"""The test of a closed window: KL divergence from the key's baseline against that key's own thresholds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtri
+
+from eguard.detection.engine_options import WindowOptions
+from eguard.estimators import predictive_kl_thresholds
+from eguard.events import N_EVENT_CLASSES
+
+#: Pseudo-count of each class in the smoothed baseline.
+SMOOTHING: Final = 0.5
+#: Below this upper tail of the plain chi-square no predictive threshold can lie, so none is computed.
+_SCREEN_TAIL: Final = 1e-2
+
+FloatArray = NDArray[np.float64]
+
+
+class WindowLevel(IntEnum):
+    """How far a window lies from its baseline. `UNTESTED` is a key with too little history to say."""
+
+    UNTESTED = -1
+    NONE = 0
+    MEDIUM = 1
+    HIGH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class WindowScore:
+    """One window against its baseline.
+
+    `expected` is the baseline's smoothed distribution over the event classes. The thresholds are infinite where nothing
+    reaches them, and NaN where the divergence was too small to need them. `is_uninformative` says that no window of
+    this key could exceed the medium threshold.
+    """
+
+    level: WindowLevel
+    kl_bits: float
+    expected: tuple[float, ...]
+    baseline_events: int
+    overdispersion: float
+    threshold_medium_bits: float = math.nan
+    threshold_high_bits: float = math.nan
+    is_uninformative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedThresholds:
+    evidence: float
+    overdispersion: float
+    prior_mean: tuple[float, ...]
+    thresholds: tuple[float, float]
+
+
+class WindowTest:
+    """Thresholds and overdispersion of many keys, addressed by slot.
+
+    The thresholds are those of the exact Dirichlet-multinomial predictive, widened by the key's overdispersion: real
+    windows are burstier than independent draws. They are computed when a window first comes near them and kept until
+    the baseline or the overdispersion has moved by a tenth.
+
+    Parameters
+    ----------
+    options : WindowOptions
+        Settings of layer 3.
+    """
+
+    def __init__(self, options: WindowOptions) -> None:
+        self._options = options
+        self.fleet_overdispersion = options.default_overdispersion
+        self._dispersion: dict[int, list[float]] = {}
+        self._thresholds: dict[int, _CachedThresholds] = {}
+
+    def forget(self, slot: int) -> None:
+        """Forget the key in `slot`."""
+        self._dispersion.pop(slot, None)
+        self._thresholds.pop(slot, None)
+
+    def own_overdispersion(self, slot: int) -> float | None:
+        """Return the key's own overdispersion, or None while it has too few tested windows."""
+        ratios = self._dispersion.get(slot, ())
+        if len(ratios) < self._options.min_overdispersion_windows:
+            return None
+        return max(1.0, math.fsum(ratios) / len(ratios))
+
+    def score(
+        self,
+        slots: NDArray[np.intp],
+        windows: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        prior_mean: FloatArray,
+        concentration: FloatArray,
+    ) -> list[WindowScore]:
+        """Test one closed window for each of `slots`, which are distinct, and learn their overdispersion.
+
+        Parameters
+        ----------
+        slots : ndarray of shape (k,)
+            Keys.
+        windows : ndarray of shape (k, 8)
+            Events of the window by class.
+        counts, prior_mean, concentration : ndarray of shape (k, 8), (k, 8), (k,)
+            What each key has learned before this window, and its prior.
+        """
+        size = self._options.window_events
+        informed = counts + concentration[:, None] * prior_mean
+        total = informed.sum(axis=1, keepdims=True)
+        expected = (informed + SMOOTHING) / (total + SMOOTHING * N_EVENT_CLASSES)
+        shares = windows / size
+        # 0 log 0 = 0: an absent class adds nothing.
+        log_ratios = np.log2(np.where(windows > 0, shares, 1.0) / np.where(windows > 0, expected, 1.0))
+        kl_bits = np.maximum(np.sum(shares * log_ratios, axis=1), 0.0)
+        occupied = np.maximum((informed > 0.0).sum(axis=1) - 1, 1)
+        needs_threshold = kl_bits > chdtri(occupied, _SCREEN_TAIL) / (2.0 * size * math.log(2.0))
+        is_tested = (counts.sum(axis=1) >= self._options.min_baseline_events) | (concentration > 0.0)
+        ratios = np.sum((windows - size * expected) ** 2 / (size * expected), axis=1) / (N_EVENT_CLASSES - 1)
+        scores = []
+        for row, slot in enumerate(slots.tolist()):
+            score = WindowScore(
+                level=WindowLevel.NONE if is_tested[row] else WindowLevel.UNTESTED,
+                kl_bits=float(kl_bits[row]),
+                expected=tuple(expected[row].tolist()),
+                baseline_events=int(counts[row].sum()),
+                overdispersion=self.own_overdispersion(slot) or self.fleet_overdispersion,
+            )
+            if is_tested[row]:
+                if needs_threshold[row]:
+                    prior = (prior_mean[row], float(concentration[row]))
+                    score = self._compare(score, self._cached(slot, counts[row], prior, score.overdispersion))
+                self._learn_dispersion(slot, float(ratios[row]))
+            scores.append(score)
+        return scores
+
+    @staticmethod
+    def _compare(score: WindowScore, thresholds: tuple[float, float]) -> WindowScore:
+        medium, high = thresholds
+        level = score.level
+        if score.kl_bits > medium:
+            level = WindowLevel.HIGH if score.kl_bits > high else WindowLevel.MEDIUM
+        return replace(
+            score,
+            level=level,
+            threshold_medium_bits=medium,
+            threshold_high_bits=high,
+            # The largest divergence is that of a window with nothing but the rarest class.
+            is_uninformative=not medium < -math.log2(min(score.expected)),
+        )
+
+    def _cached(
+        self, slot: int, counts: NDArray[np.int64], prior: tuple[FloatArray, float], phi: float
+    ) -> tuple[float, float]:
+        options = self._options
+        prior_mean, kappa = prior
+        evidence = float(counts.sum()) + kappa
+        mean = tuple(prior_mean.tolist()) if kappa else ()
+        cached = self._thresholds.get(slot)
+        if cached is not None and cached.prior_mean == mean:
+            grown, moved = evidence - cached.evidence, abs(phi - cached.overdispersion)
+            share = options.recompute_fraction
+            if 0.0 <= grown <= share * cached.evidence and moved <= share * cached.overdispersion:
+                return cached.thresholds
+        medium, high = predictive_kl_thresholds(
+            counts,
+            window=options.window_events,
+            deltas=(options.delta_medium, options.delta_high),
+            prior_mean=prior_mean if kappa else None,
+            kappa=kappa,
+            phi=phi,
+            smoothing=SMOOTHING,
+            grid_bits=options.grid_bits,
+        ).tolist()
+        self._thresholds[slot] = _CachedThresholds(evidence, phi, mean, (medium, high))
+        return medium, high
+
+    def _learn_dispersion(self, slot: int, ratio: float) -> None:
+        # A Dirichlet-multinomial window varies at most `window_events` times as much as a multinomial one. Without this
+        # bound a single event of a class never seen before would blind the key for dozens of windows.
+        ratios = self._dispersion.setdefault(slot, [])
+        ratios.append(min(ratio, float(self._options.window_events)))
+        if len(ratios) > self._options.overdispersion_windows:
+            del ratios[0]

@@ -1,0 +1,242 @@
+"""Layer 3: tumbling windows of each process key against what the key has learned; score first, then learn.
+
+A window closes with the key's 128th counted event. It is tested against the key's baseline as it was before the
+window's first event, and only then learned. A window that ended High, or in which an event alerted High, is held back.
+Everything is decided by the order of a key's own events: how the stream was cut into batches changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eguard.baseline.profile import ProfileTable
+from eguard.detection.drift import DriftBank
+from eguard.detection.engine_options import WindowOptions
+from eguard.detection.window_batch import BatchWindows, ClosedWindow, KeyedEvents, SortedBatch
+from eguard.detection.window_test import WindowLevel, WindowScore, WindowTest
+from eguard.estimators import seed_concentration
+from eguard.events import N_EVENT_CLASSES
+
+_INITIAL_SLOTS = 64
+
+
+class WindowBank:
+    """Windows of all process keys of one host, addressed by the slots of its profile table.
+
+    Parameters
+    ----------
+    capacity : int
+        Number of slots.
+    options : WindowOptions
+        Settings of layer 3.
+
+    Notes
+    -----
+    An event costs a few array operations shared by its batch; only closed windows are looked at one by one. An open
+    window keeps its events (17 bytes each), so that what is held back was never learned.
+    """
+
+    def __init__(self, capacity: int, options: WindowOptions) -> None:
+        self._capacity = capacity
+        self._size = options.window_events
+        self.test = WindowTest(options)
+        self.drift = DriftBank(capacity, options)
+        self._last: dict[int, ClosedWindow] = {}
+        self._serials = np.zeros(capacity, dtype=np.int64)
+        self._allocate(min(_INITIAL_SLOTS, capacity))
+
+    def _allocate(self, n_slots: int) -> None:
+        """Make room for `n_slots`, keeping what is there."""
+        shapes: dict[str, tuple[tuple[int, ...], type]] = {
+            "_counts": ((n_slots, N_EVENT_CLASSES), np.int32),
+            "_filled": ((n_slots,), np.int64),
+            "_learned": ((n_slots,), np.int64),
+            "_is_tainted": ((n_slots,), np.bool_),
+            "_classes": ((n_slots, self._size), np.int8),
+            "_times": ((n_slots, self._size), np.float64),
+            "_sizes": ((n_slots, self._size), np.int64),
+        }
+        for name, (shape, dtype) in shapes.items():
+            grown = np.zeros(shape, dtype)
+            if hasattr(self, name):
+                kept = getattr(self, name)
+                grown[: len(kept)] = kept
+            setattr(self, name, grown)
+
+    _counts: NDArray[np.int32]
+    _filled: NDArray[np.int64]
+    _learned: NDArray[np.int64]
+    _is_tainted: NDArray[np.bool_]
+    _classes: NDArray[np.int8]
+    _times: NDArray[np.float64]
+    _sizes: NDArray[np.int64]
+
+    @property
+    def windows_closed(self) -> int:
+        """Windows closed since the start."""
+        return int(self._serials.sum())
+
+    def last(self, slot: int) -> ClosedWindow | None:
+        """Return the most recently closed window of a key."""
+        return self._last.get(slot)
+
+    def open_counts(self, slot: int) -> tuple[int, ...]:
+        """Return the events by class of the key's open window."""
+        return tuple(self._counts[slot].tolist()) if slot < len(self._counts) else (0,) * N_EVENT_CLASSES
+
+    def forget(self, slots: NDArray[np.intp]) -> None:
+        """Clear slots whose keys were evicted."""
+        within = slots[slots < len(self._filled)]
+        self._counts[within] = 0
+        self._filled[within] = 0
+        self._learned[within] = 0
+        self._is_tainted[within] = False
+        self.drift.reset(slots)
+        for slot in slots.tolist():
+            self._last.pop(slot, None)
+            self.test.forget(slot)
+
+    def observe(self, events: KeyedEvents, profiles: ProfileTable) -> BatchWindows:
+        """Count a batch into the windows; test those that close against `profiles`, and learn them there.
+
+        Events without a slot (negative) are passed over.
+        """
+        tracked = np.flatnonzero(events.slots >= 0)
+        if len(tracked) < len(events):
+            inner = self.observe(events.take(tracked), profiles)
+            closed_index = np.full(len(events), -1, dtype=np.intp)
+            closed_index[tracked] = inner.closed_index
+            closed = [replace(window, index=int(tracked[window.index])) for window in inner.closed]
+            return BatchWindows(events.slots, closed, closed_index, inner.before, self._last)
+        if not len(events):
+            return BatchWindows(events.slots, [], np.empty(0, dtype=np.intp), {}, self._last)
+        while int(events.slots.max()) >= len(self._filled):
+            self._allocate(min(self._capacity, 2 * len(self._filled)))
+        batch = SortedBatch(events, self._filled, self._size)
+        ends = np.flatnonzero(batch.is_closing)
+        before = {slot: self._last.get(slot) for slot in set(batch.slots[ends].tolist())}
+        closed_at: list[tuple[int, ClosedWindow]] = []
+        for turn in range(int(batch.turn.max()) + 1):
+            self._count(batch, np.flatnonzero(batch.turn == turn))
+            closing = ends[batch.turn[ends] == turn]
+            if len(closing):
+                closed_at += zip(closing.tolist(), self._close(batch, closing, profiles), strict=True)
+        closed, closed_index = batch.in_delivery(closed_at)
+        for window in closed:
+            if window.is_held:
+                self._hold(window, profiles)
+        return BatchWindows(events.slots, closed, closed_index, before, self._last)
+
+    def settle(self, before_unix: float, profiles: ProfileTable) -> int:
+        """Learn the events of open windows older than `before_unix`, and drop what was held back too long.
+
+        A quiet key would otherwise wait days for its 128th event before anything of it is learned. Its window stays
+        open and is tested as usual, against the baseline without its own events. Windows that will be held back are
+        not touched.
+
+        Returns
+        -------
+        int
+            Events learned.
+        """
+        profiles.held.expire(before_unix)
+        parts = []
+        for slot in np.flatnonzero((self._filled > self._learned) & ~self._is_tainted).tolist():
+            start, stop = int(self._learned[slot]), int(self._filled[slot])
+            stop = start + int(np.searchsorted(self._times[slot, start:stop], before_unix))
+            parts.append((slot, start, stop))
+            self._learned[slot] = stop
+        self._learn(parts, profiles)
+        return sum(stop - start for _, start, stop in parts)
+
+    def _count(self, batch: SortedBatch, rows: NDArray[np.intp]) -> None:
+        """Add the events at `rows`, which all fall into windows that are now open."""
+        self._is_tainted[batch.slots[rows[batch.is_tainted[rows]]]] = True
+        counted = rows[batch.is_counted[rows]]
+        slots, within, classes = batch.slots[counted], batch.within[counted], batch.classes[counted]
+        np.add.at(self._counts, (slots, classes), 1)
+        self._classes[slots, within] = classes
+        self._times[slots, within] = batch.times[counted]
+        self._sizes[slots, within] = batch.sizes[counted]
+        np.maximum.at(self._filled, slots, within + 1)
+
+    def _close(self, batch: SortedBatch, ends: NDArray[np.intp], profiles: ProfileTable) -> list[ClosedWindow]:
+        """Test the full windows whose last events stand at `ends`, one a slot, then learn them and open new ones."""
+        slots = batch.slots[ends]
+        own = self._own(slots)
+        learned_before = profiles.counts[slots] - own
+        is_seeded = profiles.prior_generation[slots] > 0
+        concentration = np.where(is_seeded, seed_concentration(learned_before.sum(axis=1)), 0.0)
+        scores = self.test.score(slots, self._counts[slots], learned_before, profiles.prior[slots], concentration)
+        started, ended = self._times[slots, 0], self._times[slots, -1]
+        rate_alarms = self.drift.update_rate(slots, ended - started)
+        drift_alarms = np.zeros(len(slots), dtype=np.bool_)
+        tested = np.flatnonzero([score.level != WindowLevel.UNTESTED for score in scores])
+        kl_bits = np.array([score.kl_bits for score in scores])
+        drift_alarms[tested] = self.drift.update_divergence(slots[tested], kl_bits[tested])
+        closed: list[ClosedWindow] = []
+        learned: list[tuple[int, int, int]] = []
+        for row, (slot, score) in enumerate(zip(slots.tolist(), scores, strict=True)):
+            alarms = (bool(drift_alarms[row]), bool(rate_alarms[row]))
+            window = self._record(int(batch.order[ends[row]]), slot, score, alarms, tuple(own[row].tolist()))
+            if not window.is_held:
+                learned.append((slot, int(self._learned[slot]), self._size))
+            self._last[slot] = window
+            closed.append(window)
+        self._learn(learned, profiles)
+        self._counts[slots] = 0
+        self._filled[slots] = 0
+        self._learned[slots] = 0
+        self._is_tainted[slots] = False
+        return closed
+
+    def _own(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Return what the profiles have already learned of the open windows themselves, shape (k, 8)."""
+        own = np.zeros((len(slots), N_EVENT_CLASSES), dtype=np.int64)
+        for row in np.flatnonzero(self._learned[slots]).tolist():
+            learned = self._classes[slots[row], : self._learned[slots[row]]]
+            own[row] = np.bincount(learned, minlength=N_EVENT_CLASSES)
+        return own
+
+    def _learn(self, parts: list[tuple[int, int, int]], profiles: ProfileTable) -> None:
+        """Let the profiles learn events `start` to `stop` of several open windows, given as (slot, start, stop)."""
+        if not parts:
+            return
+        slots = np.repeat([slot for slot, _, _ in parts], [stop - start for _, start, stop in parts])
+        classes, times, sizes = (
+            np.concatenate([column[slot, start:stop] for slot, start, stop in parts])
+            for column in (self._classes, self._times, self._sizes)
+        )
+        profiles.observe(slots, classes, times, sizes)
+
+    def _record(
+        self, index: int, slot: int, score: WindowScore, alarms: tuple[bool, bool], learned_counts: tuple[int, ...]
+    ) -> ClosedWindow:
+        self._serials[slot] += 1
+        for alarmed in alarms:
+            if alarmed:
+                self.drift.note_alarm(slot, float(self._times[slot, -1]))
+        return ClosedWindow(
+            # Slot and count of its windows: the same id however the stream was cut into batches.
+            window_id=f"{slot}.{self._serials[slot]}",
+            index=index,
+            slot=slot,
+            started_unix=float(self._times[slot, 0]),
+            closed_unix=float(self._times[slot, -1]),
+            counts=tuple(self._counts[slot].tolist()),
+            learned_counts=learned_counts,
+            score=score,
+            is_held=bool(score.level == WindowLevel.HIGH or self._is_tainted[slot]),
+            drift_alarm=alarms[0],
+            rate_alarm=alarms[1],
+            recent_alarms=self.drift.alarms(slot),
+        )
+
+    def _hold(self, window: ClosedWindow, profiles: ProfileTable) -> None:
+        """Keep the events of a window, as far as they were not learned by then, apart for adjudication."""
+        unlearned = np.array(window.counts, dtype=np.int64) - np.array(window.learned_counts, dtype=np.int64)
+        profiles.held.expire(window.closed_unix)
+        profiles.held.hold(window.window_id, profiles.index.key_of(window.slot), unlearned, window.closed_unix)
