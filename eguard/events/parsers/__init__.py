@@ -1,1 +1,11 @@
-"""Parsers: files of every supported format become events, a stream at a time."""
+"""Parsers: files of every supported format become events, a stream at a time.
+
+>>> sorted(FORMATS)[:2]
+['ait', 'sysmon-csv']
+"""
+
+from eguard.events.parsers.formats import FORMATS, Format
+from eguard.events.parsers.reading import detect_format, read_batches, read_events
+from eguard.events.parsers.report import ParseReport
+
+__all__ = ["FORMATS", "Format", "ParseReport", "detect_format", "read_batches", "read_events"]

@@ -1,0 +1,172 @@
+"""The two shapes most logs have: one JSON object a line, and CSV with a header."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from eguard.errors import CorruptFileError, UnknownFormatError
+from eguard.events.columns import EventBatch
+from eguard.events.parsers.lines import LineReader
+from eguard.events.parsers.report import ParseReport
+
+#: Rows that are worked on together. Small, because the collector walks over every list that is alive.
+BLOCK_ROWS: Final = 512
+#: Fields of some rows, column by column.
+Columns = list[tuple[str, ...]]
+_DECODER: Final = msgspec.json.Decoder()
+
+
+def json_objects(lines: LineReader) -> Iterator[dict[str, Any]]:
+    """Yield the object of every line; what is not a JSON object is counted. Blank lines are no rows."""
+    report = lines.report
+    for block in lines.blocks():
+        for line in block:
+            try:
+                value = _DECODER.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                if line.strip():
+                    report.reject("bad_json")
+                continue
+            if isinstance(value, dict):
+                yield value
+            else:
+                report.reject("not_an_object")
+
+
+class CsvTable:
+    """Rows of a CSV file below its header.
+
+    Parameters
+    ----------
+    lines : LineReader
+        The file.
+    required : sequence of str
+        Columns that must be there.
+
+    Attributes
+    ----------
+    header : list of str
+        Names of the columns; empty for an empty file.
+
+    Raises
+    ------
+    UnknownFormatError
+        A required column is missing.
+    """
+
+    def __init__(self, lines: LineReader, required: Sequence[str]) -> None:
+        self._lines = lines
+        self._has_bad_text = False
+        self._parser = csv.reader(chain.from_iterable(self._text()))
+        self.header: list[str] = self._first_row()
+        missing = [name for name in required if name not in self.header]
+        if self.header and missing:
+            raise UnknownFormatError(
+                f"{lines.path} is not what it was taken for: column {missing[0]!r} is missing",
+                remedy="Name the format, or check that the file has its header line.",
+                path=str(lines.path),
+                missing=missing,
+            )
+
+    def positions(self, names: Sequence[str]) -> list[int]:
+        """Return where columns stand."""
+        return [self.header.index(name) for name in names] if self.header else []
+
+    def records(self) -> Iterator[dict[str, str]]:
+        """Yield rows as dictionaries, for formats with few rows."""
+        for rows in self.blocks():
+            for row in rows:
+                yield dict(zip(self.header, row, strict=True))
+
+    def blocks(self) -> Iterator[list[list[str]]]:
+        """Yield lists of at most `BLOCK_ROWS` rows, each as long as the header; others are counted."""
+        is_over = False
+        while not is_over:
+            rows: list[list[str]] = []
+            try:
+                # extend() keeps what it took before an error.
+                rows.extend(islice(self._parser, BLOCK_ROWS))
+                is_over = not rows
+            except csv.Error:
+                self._lines.report.reject("bad_csv")
+            except CorruptFileError:
+                yield self._sound(rows)
+                raise
+            if rows := self._sound(rows):
+                yield rows
+
+    def _text(self) -> Iterator[io.StringIO]:
+        for block in self._lines.blocks():
+            data = b"\n".join(block)
+            try:
+                text = data.decode()
+            except UnicodeDecodeError:
+                self._has_bad_text = True
+                text = data.decode(errors="surrogateescape")
+            yield io.StringIO(text + "\n", newline="\n")
+
+    def _first_row(self) -> list[str]:
+        try:
+            return next(self._parser, [])
+        except csv.Error:
+            return []
+
+    def _sound(self, rows: list[list[str]]) -> list[list[str]]:
+        width = len(self.header)
+        report = self._lines.report
+        if self._has_bad_text or set(map(len, rows)) != {width}:
+            kept = []
+            for row in rows:
+                if not row:
+                    continue
+                if len(row) != width:
+                    report.reject("wrong_column_count")
+                elif self._has_bad_text and not _is_text(row):
+                    report.reject("not_utf8")
+                else:
+                    kept.append(row)
+            rows = kept
+        if self.header in rows:
+            kept = [row for row in rows if row != self.header]
+            report.skip("repeated_header", len(rows) - len(kept))
+            rows = kept
+        return rows
+
+
+def _is_text(row: list[str]) -> bool:
+    """Tell whether a row came from sound UTF-8."""
+    try:
+        "".join(row).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class Translator(Protocol):
+    """What turns the columns of a CSV file into columns of events."""
+
+    def faults(self, columns: Columns) -> list[str]:
+        """Name the fault of each row, empty for a sound one; nothing at all if every row is sound."""
+
+    def batch(self, columns: Columns, sizes: list[int]) -> EventBatch:
+        """Return sound rows, whose sizes in characters are given, as a batch."""
+
+
+def translated(table: CsvTable, translator: Translator, report: ParseReport) -> Iterator[EventBatch]:
+    """Yield the rows of a table as small batches; rows with a fault are counted."""
+    for block in table.blocks():
+        rows, columns = block, list(zip(*block, strict=True))
+        if faults := translator.faults(columns):
+            for fault in filter(None, faults):
+                report.reject(fault)
+            rows = [row for row, fault in zip(block, faults, strict=True) if not fault]
+            columns = list(zip(*rows, strict=True))
+        if rows:
+            report.accept(len(rows))
+            yield translator.batch(columns, list(map(len, map(",".join, rows))))
