@@ -70,7 +70,7 @@ def geometric_median(x: ArrayLike) -> Array:
 
 def _weiszfeld(points: Array) -> Array:
     """Return the geometric median of points centred on 0 with spread 1."""
-    location = points.mean(axis=0)
+    location: Array = points.mean(axis=0)
     for _ in range(MAX_STEPS):
         distances = np.linalg.norm(points - location, axis=1)
         nearest = int(distances.argmin())
