@@ -220,13 +220,12 @@ def _read_plain_batch(body: bytes) -> BaselineBatch | None:
 
 
 def _colons_accounted_for(batch: BaselineBatch) -> int:
-    colons = 3 + batch.agent_id.count(":") + batch.batch_id.count(":")
+    colons = 3 + batch.agent_id.count(":") + batch.batch_id.count(":") + 6 * len(batch.baselines)
     for row in batch.baselines:
-        colons += 6 + row.process_key.count(":") + len(row.event_distribution)
-        if row.prior_generation is not None:
-            colons += 1
-        if row.continuous is not None:
-            colons += 1 + 4 * (row.continuous.interarrival is not None) + 4 * (row.continuous.payload is not None)
+        colons += row.process_key.count(":") + len(row.event_distribution) + (row.prior_generation is not None)
+        continuous = row.continuous
+        if continuous is not None:
+            colons += 1 + 4 * (continuous.interarrival is not None) + 4 * (continuous.payload is not None)
     return colons
 
 

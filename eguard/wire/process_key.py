@@ -24,7 +24,8 @@ MAX_PROCESS_KEY_CHARACTERS: Final = 512
 
 # Lone surrogates stand for bytes (or UTF-16 units) that are no text. They cannot travel as UTF-8, so they are escaped.
 _ESCAPED = re.compile("[%:\x00-\x1f\x7f\ud800-\udfff]")
-_PLAIN_KEY = re.compile("[^%:\x00-\x1f\x7f\ud800-\udfff]+:[^%:\x00-\x1f\x7f\ud800-\udfff]+")
+_PLAIN_PART = "[^%:\x00-\x1f\x7f\ud800-\udfff]+"
+_PLAIN_KEY = re.compile(rf"(?=[^:]*[^\s:]){_PLAIN_PART}:(?=.*\S){_PLAIN_PART}", re.DOTALL)
 _ESCAPE = re.compile("%([0-9A-F]{2}|u[0-9A-F]{4})")
 _PATH_SEPARATOR = re.compile(r"[/\\]")
 
@@ -92,8 +93,7 @@ def is_process_key(text: str) -> bool:
     (True, False, False)
     """
     if len(text) <= MAX_PROCESS_KEY_CHARACTERS and _PLAIN_KEY.fullmatch(text):
-        comm, _, parent_comm = text.partition(":")
-        return not (comm.isspace() or parent_comm.isspace())
+        return True
     try:
         decode_process_key(text)
     except WireError:

@@ -1,0 +1,119 @@
+"""Process keys and the array rows they own: a bounded index with least-recently-seen eviction in O(1)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: (comm, parent comm), as the sensor reports them.
+ProcessKey = tuple[str, str]
+
+#: The slot of a key that is not tracked.
+NO_SLOT: Final = -1
+
+
+class Assignment(NamedTuple):
+    """What `SlotIndex.assign` did: the slot of each key, the slots newly taken, the keys that gave theirs up."""
+
+    slots: NDArray[np.intp]
+    created: list[int]
+    evicted: list[tuple[ProcessKey, int]]
+
+
+class SlotIndex:
+    """Maps at most `capacity` process keys to slots 0..capacity-1.
+
+    A key keeps its slot until it is evicted, so that counts, windows and drift state can live in arrays indexed by
+    slot. When all slots are taken, the key that was not seen for the longest time makes room. Keys of one batch are
+    never evicted for one another: a batch with more distinct keys than slots leaves the surplus untracked.
+
+    Parameters
+    ----------
+    capacity : int
+        Most keys tracked at once, at least 1.
+
+    Examples
+    --------
+    >>> index = SlotIndex(capacity=2)
+    >>> index.assign([("sh", "init"), ("ls", "sh"), ("sh", "init")]).slots.tolist()
+    [0, 1, 0]
+    >>> index.assign([("sh", "init"), ("ps", "sh")]).evicted  # "ls" was seen longest ago
+    [(('ls', 'sh'), 1)]
+    """
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1, got {capacity}")
+        self.capacity = capacity
+        self._slot_of: OrderedDict[ProcessKey, int] = OrderedDict()
+        self._key_of: list[ProcessKey | None] = [None] * capacity
+        self._free = list(range(capacity - 1, -1, -1))
+
+    def __len__(self) -> int:
+        return len(self._slot_of)
+
+    def __contains__(self, key: ProcessKey) -> bool:
+        return key in self._slot_of
+
+    def key_of(self, slot: int) -> ProcessKey:
+        """Return the key that owns `slot`; KeyError if nobody does."""
+        key = self._key_of[slot]
+        if key is None:
+            raise KeyError(slot)
+        return key
+
+    def items(self) -> list[tuple[ProcessKey, int]]:
+        """Return (key, slot) of all tracked keys, least recently seen first."""
+        return list(self._slot_of.items())
+
+    def used(self) -> NDArray[np.intp]:
+        """Return the slots in use, ascending."""
+        return np.sort(np.fromiter(self._slot_of.values(), dtype=np.intp, count=len(self._slot_of)))
+
+    def lookup(self, keys: Sequence[ProcessKey]) -> NDArray[np.intp]:
+        """Return the slot of each key, `NO_SLOT` where it is not tracked. Counts as no sighting."""
+        get = self._slot_of.get
+        return np.array([get(key, NO_SLOT) for key in keys], dtype=np.intp)
+
+    def assign(self, keys: Sequence[ProcessKey]) -> Assignment:
+        """Return a slot for each key of a batch and mark those keys as seen.
+
+        Keys that are known already count as seen in the order of their last occurrence, new keys after them.
+        """
+        slots = self.lookup(keys)
+        seen_in_batch = self._touch(slots)
+        created: list[int] = []
+        evicted: list[tuple[ProcessKey, int]] = []
+        for position in np.flatnonzero(slots < 0).tolist():
+            key = keys[position]
+            slot = self._slot_of.get(key, NO_SLOT)
+            if slot < 0 and seen_in_batch < self.capacity:
+                if not self._free:
+                    evicted.append(self._evict_oldest())
+                slot = self._free.pop()
+                self._slot_of[key] = slot
+                self._key_of[slot] = key
+                created.append(slot)
+                seen_in_batch += 1
+            slots[position] = slot
+        return Assignment(slots, created, evicted)
+
+    def _touch(self, slots: NDArray[np.intp]) -> int:
+        last_position = np.full(self.capacity, -1, dtype=np.intp)
+        known = np.flatnonzero(slots >= 0)
+        last_position[slots[known]] = known  # of equal slots the last assignment stays
+        touched = np.flatnonzero(last_position >= 0)
+        move_to_end = self._slot_of.move_to_end
+        for slot in touched[np.argsort(last_position[touched])].tolist():
+            move_to_end(self.key_of(slot))
+        return len(touched)
+
+    def _evict_oldest(self) -> tuple[ProcessKey, int]:
+        key, slot = self._slot_of.popitem(last=False)
+        self._key_of[slot] = None
+        self._free.append(slot)
+        return key, slot

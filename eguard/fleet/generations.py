@@ -1,0 +1,194 @@
+"""Generations of fleet seeds: published whole, kept for a while, gone back to by publishing anew.
+
+Readers see one generation or the next, never a mixture: a generation, its health rows and the move of its predecessor
+into the history are one transaction. Numbers only rise. Going back to an earlier generation publishes its rows under a
+new number, so that no agent ever has to accept a lower one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from eguard.errors import FleetStoreError
+from eguard.fleet.health import HealthComparison, PublishedKey, compare_generations
+from eguard.fleet.tables import fleet_baseline, fleet_baseline_history, fleet_generation, fleet_health
+from eguard.wire.distribution import vector_from_distribution
+from eguard.wire.fleet import FleetRow, Source
+
+#: Generations kept besides the current and the pinned one: 30 days of four cycles a day.
+KEEP_GENERATIONS: Final = 120
+
+_HISTORY_COLUMNS: Final = [column.name for column in fleet_baseline_history.c]
+
+
+def current_generation(connection: sa.Connection) -> int:
+    """Return the number of the latest generation, 0 before the first."""
+    return int(connection.execute(sa.select(sa.func.max(fleet_generation.c.generation))).scalar() or 0)
+
+
+def reference_generation(connection: sa.Connection) -> int:
+    """Return the number of the pinned generation, 0 if none is."""
+    query = sa.select(fleet_generation.c.generation).where(fleet_generation.c.is_reference)
+    return int(connection.execute(query).scalar() or 0)
+
+
+def read_rows(
+    connection: sa.Connection, generation: int | None = None, limit: int | None = None, cursor: str = ""
+) -> list[FleetRow]:
+    """Return published rows in key order, those after `cursor`, at most `limit`.
+
+    Raises
+    ------
+    FleetStoreError
+        There is no such generation, or its rows are no longer kept.
+    """
+    table, condition = _table_of(connection, generation)
+    query = (
+        sa.select(
+            table.c.process_key,
+            table.c.median_distribution,
+            table.c.agent_count,
+            table.c.stddev_kl,
+            table.c.tolerated_faults,
+            table.c.source,
+        )
+        .where(condition, table.c.process_key > cursor)
+        .order_by(table.c.process_key)
+        .limit(limit)
+    )
+    return [FleetRow(**row) for row in connection.execute(query).mappings()]
+
+
+def read_published(connection: sa.Connection, generation: int) -> dict[str, PublishedKey]:
+    """Return what health compares: distribution, agents and events of every key of a generation."""
+    if generation == 0:
+        return {}
+    table, condition = _table_of(connection, generation)
+    query = sa.select(
+        table.c.process_key, table.c.median_distribution, table.c.agent_count, table.c.sample_count
+    ).where(condition)
+    return {
+        key: PublishedKey(vector_from_distribution(distribution), agents, samples)
+        for key, distribution, agents, samples in connection.execute(query)
+    }
+
+
+def publish(
+    connection: sa.Connection,
+    rows: Sequence[Mapping[str, Any]],
+    comparisons: Iterable[HealthComparison],
+    *,
+    computed_at: float,
+    source: Source,
+    source_version: str | None = None,
+    report: Mapping[str, Any] | None = None,
+) -> int:
+    """Make `rows` the current generation and return its number.
+
+    `rows` hold the columns of `fleet_baseline` without generation, computed_at, source and source_version. The first
+    generation with rows becomes the reference until an operator pins another.
+    """
+    generation = current_generation(connection) + 1
+    stamp = {
+        "generation": generation,
+        "computed_at": computed_at,
+        "source": source,
+        "source_version": source_version,
+    }
+    connection.execute(
+        sa.insert(fleet_baseline_history).from_select(
+            _HISTORY_COLUMNS, sa.select(*(fleet_baseline.c[name] for name in _HISTORY_COLUMNS))
+        )
+    )
+    connection.execute(sa.delete(fleet_baseline))
+    if rows:
+        connection.execute(sa.insert(fleet_baseline), [{**row, **stamp} for row in rows])
+    connection.execute(
+        sa.insert(fleet_generation).values(
+            **stamp,
+            key_count=len(rows),
+            is_reference=bool(rows) and reference_generation(connection) == 0,
+            is_pruned=False,
+            report=report,
+        )
+    )
+    for comparison in comparisons:
+        connection.execute(sa.insert(fleet_health).values(_health_values(generation, computed_at, comparison)))
+    _prune(connection, generation)
+    return generation
+
+
+def pin_reference(connection: sa.Connection, generation: int) -> None:
+    """Make `generation` the one that later ones are compared with.
+
+    Raises
+    ------
+    FleetStoreError
+        There is no such generation, or its rows are no longer kept.
+    """
+    _table_of(connection, generation)
+    connection.execute(sa.update(fleet_generation).values(is_reference=fleet_generation.c.generation == generation))
+
+
+def compare_with_earlier(connection: sa.Connection, current: Mapping[str, PublishedKey]) -> list[HealthComparison]:
+    """Compare keys about to be published with the current generation and with the pinned one."""
+    comparisons = []
+    for name, generation in (
+        ("previous", current_generation(connection)),
+        ("reference", reference_generation(connection)),
+    ):
+        if generation:
+            other = read_published(connection, generation)
+            comparisons.append(compare_generations(name, generation, current, other))
+    return comparisons
+
+
+def roll_back(connection: sa.Connection, generation: int, now: float) -> int:
+    """Publish the rows of an earlier generation again, under a new number, and return it.
+
+    Raises
+    ------
+    FleetStoreError
+        There is no such generation, or its rows are no longer kept.
+    """
+    table, condition = _table_of(connection, generation)
+    rows = [dict(row) for row in connection.execute(sa.select(table).where(condition)).mappings()]
+    comparisons = compare_with_earlier(connection, read_published(connection, generation))
+    return publish(connection, rows, comparisons, computed_at=now, source="rollback", source_version=str(generation))
+
+
+def _table_of(connection: sa.Connection, generation: int | None) -> tuple[sa.Table, sa.ColumnElement[bool]]:
+    """Return where the rows of a generation are, and the condition that selects them."""
+    if generation is None or generation == current_generation(connection):
+        return fleet_baseline, sa.true()
+    query = sa.select(fleet_generation.c.is_pruned).where(fleet_generation.c.generation == generation)
+    is_pruned = connection.execute(query).scalar()
+    if is_pruned is None or is_pruned:
+        raise FleetStoreError(
+            f"there is no generation {generation}" if is_pruned is None else f"generation {generation} is not kept",
+            remedy=f"The latest {KEEP_GENERATIONS} generations and the pinned one are kept.",
+            reason="unknown_generation" if is_pruned is None else "pruned_generation",
+            generation=generation,
+        )
+    return fleet_baseline_history, fleet_baseline_history.c.generation == generation
+
+
+def _prune(connection: sa.Connection, generation: int) -> None:
+    old = sa.and_(
+        fleet_generation.c.generation < generation - KEEP_GENERATIONS,
+        sa.not_(fleet_generation.c.is_reference),
+        sa.not_(fleet_generation.c.is_pruned),
+    )
+    numbers = list(connection.execute(sa.select(fleet_generation.c.generation).where(old)).scalars())
+    if numbers:
+        connection.execute(sa.delete(fleet_baseline_history).where(fleet_baseline_history.c.generation.in_(numbers)))
+        connection.execute(sa.update(fleet_generation).where(old).values(is_pruned=True))
+
+
+def _health_values(generation: int, computed_at: float, comparison: HealthComparison) -> dict[str, Any]:
+    values = {name.removesuffix("_nats"): value for name, value in asdict(comparison).items()}
+    return {"generation": generation, "computed_at": computed_at, **values}

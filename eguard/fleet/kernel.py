@@ -1,0 +1,224 @@
+"""From the votes of one shard to its aggregates: pure arrays, no database.
+
+Votes of all keys of a shard arrive end to end and go to the estimators in one call, so that these see a few large
+arrays and not thousands of small ones. The result of a key does not depend on its company.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eguard.errors import ConfigError
+from eguard.estimators.aggregation import aggregate_many
+from eguard.estimators.divergence import kl_divergence_bits
+from eguard.estimators.robust import huber_location
+
+BELOW_COHORT: Final = "below_cohort"
+BELOW_MIN_MASS: Final = "below_min_mass"
+
+
+@dataclass(frozen=True, slots=True)
+class AggregationRules:
+    """Who votes, and what a key needs to be published.
+
+    Parameters
+    ----------
+    min_agents : int
+        Smallest cohort of a key.
+    max_colluders : int
+        F, the forged votes that a published key has to bear: its cohort has at least 2F + 1 agents.
+    min_samples : int
+        Events that an agent needs behind a profile to vote on it. More events never weigh more.
+    min_mass : float
+        Smallest sum of the coordinate-wise medians; below it the agents do not agree on anything worth publishing.
+    alpha : float
+        Share trimmed at each end. A symmetric trim leaves the median where it is.
+    active_seconds : float
+        Agents silent for longer have no vote.
+    min_agent_age_seconds : float
+        Agents enrolled more recently have no vote.
+
+    Raises
+    ------
+    ConfigError
+        A value is out of range.
+    """
+
+    min_agents: int = 3
+    max_colluders: int = 1
+    min_samples: int = 30
+    min_mass: float = 0.5
+    alpha: float = 0.05
+    active_seconds: float = 7 * 86_400.0
+    min_agent_age_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, is_valid, bound in (
+            ("min_agents", self.min_agents >= 1, "at least 1"),
+            ("max_colluders", self.max_colluders >= 0, "at least 0"),
+            ("min_samples", self.min_samples >= 1, "at least 1"),
+            ("min_mass", 0.0 < self.min_mass < 1.0, "within (0, 1)"),
+            ("alpha", 0.0 < self.alpha < 0.5, "within (0, 0.5)"),
+            ("active_seconds", self.active_seconds > 0.0, "positive"),
+            ("min_agent_age_seconds", self.min_agent_age_seconds >= 0.0, "at least 0"),
+        ):
+            if not is_valid:
+                raise ConfigError(f"{name} must be {bound}, got {getattr(self, name)}", parameter=name)
+
+    @property
+    def smallest_cohort(self) -> int:
+        """Agents that have to vote on a key: max(min_agents, 2F + 1)."""
+        return max(self.min_agents, 2 * self.max_colluders + 1)
+
+
+class Votes(NamedTuple):
+    """The votes of whole keys, end to end in key order; the votes of key i start at ``starts[i]``.
+
+    Attributes
+    ----------
+    keys : list of str
+    starts : ndarray of intp, shape (n_keys,)
+    probabilities : ndarray of float64, shape (n_votes, 8)
+    samples : ndarray of int64, shape (n_votes,)
+    interarrival, payload : ndarray of float64, shape (n_votes,)
+        Means on the log1p scale; NaN where an agent has none.
+    """
+
+    keys: list[str]
+    starts: NDArray[np.intp]
+    probabilities: NDArray[np.float64]
+    samples: NDArray[np.int64]
+    interarrival: NDArray[np.float64]
+    payload: NDArray[np.float64]
+
+
+class Continuous(NamedTuple):
+    """Location and scale of one continuous feature, in seconds or bytes, and the agents behind them."""
+
+    location: float
+    scale: float
+    agent_count: int
+
+
+class KeyAggregate(NamedTuple):
+    """What the fleet agrees on for one key; the columns of `fleet_baseline`."""
+
+    process_key: str
+    distribution: NDArray[np.float64]
+    agent_count: int
+    sample_count: int
+    stddev_kl: float
+    pre_norm_mass: float
+    tolerated_faults: int
+    interarrival: Continuous | None
+    payload: Continuous | None
+
+
+class ShardResult(NamedTuple):
+    """Aggregates in key order, and the reason for every key that is withheld."""
+
+    aggregates: list[KeyAggregate]
+    withheld: dict[str, str]
+    votes_below_min_samples: int
+
+
+def aggregate_votes(votes: Votes, rules: AggregationRules) -> ShardResult:
+    """Aggregate every key of `votes` that has its cohort and its mass.
+
+    Parameters
+    ----------
+    votes : Votes
+        One vote an agent and key.
+    rules : AggregationRules
+        Thresholds.
+
+    Notes
+    -----
+    The standard deviation of KL(voter || aggregate) is over voters, in bits, with the aggregate smoothed as counts of
+    all events behind it. It grows with disagreement and is not robust on purpose: a forged vote shows in it.
+    """
+    owner = np.repeat(np.arange(len(votes.keys)), np.diff(votes.starts, append=len(votes.samples)))
+    enough = votes.samples >= rules.min_samples
+    voters = np.bincount(owner[enough], minlength=len(votes.keys))
+    has_cohort = voters >= rules.smallest_cohort
+    withheld = {votes.keys[i]: BELOW_COHORT for i in np.flatnonzero(~has_cohort).tolist()}
+    below_min_samples = int(np.count_nonzero(~enough))
+    chosen = np.flatnonzero(enough & has_cohort[owner])
+    if not len(chosen):
+        return ShardResult([], withheld, below_min_samples)
+    keys = [votes.keys[i] for i in np.flatnonzero(has_cohort).tolist()]
+    cohort = _Cohort(
+        sizes=voters[has_cohort],
+        owner=np.repeat(np.arange(len(keys)), voters[has_cohort]),
+        probabilities=votes.probabilities[chosen],
+        samples=votes.samples[chosen],
+    )
+    offsets = np.concatenate(([0], np.cumsum(cohort.sizes)))
+    fleet = aggregate_many(cohort.probabilities, offsets, alpha=rules.alpha, min_mass=rules.min_mass)
+    total = np.add.reduceat(cohort.samples, offsets[:-1])
+    spread = _kl_spread(cohort, np.where(fleet.published[:, None], fleet.distributions, 0.0), total)
+    interarrival = _huber_by_key(votes.interarrival[chosen], cohort.owner, rules)
+    payload = _huber_by_key(votes.payload[chosen], cohort.owner, rules)
+    aggregates: list[KeyAggregate] = []
+    for at, key in enumerate(keys):
+        if not fleet.published[at]:
+            withheld[key] = BELOW_MIN_MASS
+            continue
+        aggregates.append(
+            KeyAggregate(
+                process_key=key,
+                distribution=fleet.distributions[at],
+                agent_count=int(fleet.n_agents[at]),
+                sample_count=int(total[at]),
+                stddev_kl=float(spread[at]),
+                pre_norm_mass=float(fleet.mass[at]),
+                tolerated_faults=int(fleet.tolerated_faults[at]),
+                interarrival=interarrival.get(at),
+                payload=payload.get(at),
+            )
+        )
+    return ShardResult(aggregates, withheld, below_min_samples)
+
+
+class _Cohort(NamedTuple):
+    """The votes that count, end to end: voters of each key, key of each vote, what was voted."""
+
+    sizes: NDArray[np.intp]
+    owner: NDArray[np.intp]
+    probabilities: NDArray[np.float64]
+    samples: NDArray[np.int64]
+
+
+def _kl_spread(cohort: _Cohort, aggregate: NDArray[np.float64], total: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the standard deviation over voters of KL(voter || aggregate), shape (keys,), in bits."""
+    behind = aggregate * total[:, None]
+    divergence = kl_divergence_bits(cohort.probabilities * cohort.samples[:, None], behind[cohort.owner])
+    mean = np.bincount(cohort.owner, divergence) / cohort.sizes
+    variance = np.bincount(cohort.owner, (divergence - mean[cohort.owner]) ** 2) / cohort.sizes
+    spread: NDArray[np.float64] = np.sqrt(variance)
+    return spread
+
+
+def _huber_by_key(
+    log1p_means: NDArray[np.float64], owner: NDArray[np.intp], rules: AggregationRules
+) -> dict[int, Continuous]:
+    """Return location and scale by key, on the natural scale, where enough voters have the feature.
+
+    The scale is carried over to first order, exp(location) * scale: seconds or bytes like the location.
+    """
+    known = np.flatnonzero(np.isfinite(log1p_means))
+    values, owner = log1p_means[known], owner[known]
+    voters = np.bincount(owner, minlength=1)
+    firsts = np.cumsum(voters) - voters
+    found: dict[int, Continuous] = {}
+    for size in np.unique(voters[voters >= rules.smallest_cohort]).tolist():
+        members = np.flatnonzero(voters == size)
+        location, scale = huber_location(values[firsts[members][:, None] + np.arange(size)], axis=1)
+        natural, spread = np.expm1(location), np.exp(location) * scale
+        for at, i in enumerate(members.tolist()):
+            found[i] = Continuous(float(natural[at]), float(spread[at]), size)
+    return found

@@ -1,0 +1,292 @@
+"""The fleet store: uploads in, generations out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import sqlalchemy as sa
+
+from eguard.clock import Clock, SystemClock
+from eguard.errors import FleetStoreError
+from eguard.fleet import generations
+from eguard.fleet.aggregation import AggregationReport, Progress, run_aggregation
+from eguard.fleet.database import Database
+from eguard.fleet.ingest import register_agent, upsert_rows
+from eguard.fleet.kernel import AggregationRules
+from eguard.fleet.tables import (
+    SCHEMA_VERSION,
+    endpoint_agent,
+    endpoint_baseline,
+    metadata,
+    schema_version,
+)
+from eguard.wire.baseline import BaselineRow, ReceivedBatch, RowRejection, UpsertResult
+from eguard.wire.fleet import FleetRow
+
+
+class FleetStore:
+    """Baselines of all endpoints and the generations aggregated from them.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:///PATH``, or ``sqlite://`` for a store in memory.
+    clock : Clock, optional
+        Where receive times come from; a simulated clock makes a replay reproducible.
+
+    Notes
+    -----
+    Constraints that every implementation MUST keep:
+
+    * an upload is on disk before its answer is returned, or nothing of it is;
+    * per (agent, process key) the pair (incarnation, seq) never falls, whatever is repeated, reordered or lost;
+    * process keys compare byte by byte;
+    * readers see one generation whole; a cycle killed at any point leaves the previous one current;
+    * at most one aggregation or rollback runs at a time.
+
+    Examples
+    --------
+    >>> from eguard.wire import BaselineRow
+    >>> row = BaselineRow(process_key="bash:sshd", event_distribution={"process_exec": 1.0}, sample_count=50,
+    ...                   entropy_threshold=2.7, learned_at_unix=0.0, seq=1)
+    >>> with FleetStore.create("sqlite://") as store:
+    ...     for agent in ("a", "b", "c"):
+    ...         _ = store.upsert_baselines(agent, "first", [row])
+    ...     report = store.aggregate()
+    ...     rows = store.fleet_rows()
+    >>> report.generation, rows[0].process_key, rows[0].median_distribution, rows[0].agent_count
+    (1, 'bash:sshd', {'process_exec': 1.0}, 3)
+    """
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        self._database = Database(url)
+        self._clock = clock or SystemClock()
+        self._publishing = threading.Lock()
+
+    @classmethod
+    def create(cls, url: str, clock: Clock | None = None) -> Self:
+        """Open a store and bring its tables up to date."""
+        store = cls(url, clock)
+        store.migrate()
+        return store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.dispose()
+
+    def migrate(self) -> int:
+        """Create what is missing and return the schema version; a second call changes nothing.
+
+        Raises
+        ------
+        FleetStoreError
+            The database was made by a later version.
+        """
+        with self._database.write() as connection:
+            metadata.create_all(connection)
+            found = connection.execute(sa.select(sa.func.max(schema_version.c.version))).scalar()
+            if found is not None and found > SCHEMA_VERSION:
+                raise FleetStoreError(
+                    f"the database has schema {found}, this version knows {SCHEMA_VERSION}",
+                    remedy="Install the version that made the database, or a later one.",
+                    reason="schema_version",
+                    found=found,
+                )
+            if found is None:
+                connection.execute(
+                    sa.insert(schema_version).values(version=SCHEMA_VERSION, applied_at=self._clock.now())
+                )
+        return SCHEMA_VERSION
+
+    def register_agent(self, agent_id: str, incarnation: str, *, at: float | None = None) -> int:
+        """Record a sign of life and return the ordinal of the incarnation, 1 for an agent's first."""
+        with self._database.write() as connection:
+            return register_agent(connection, agent_id, incarnation, self._time(at))
+
+    def upsert_baselines(
+        self, agent_id: str, incarnation: str, rows: Sequence[BaselineRow], *, at: float | None = None
+    ) -> UpsertResult:
+        """Store uploaded rows in one transaction.
+
+        Parameters
+        ----------
+        agent_id, incarnation : str
+            Who uploads, and the identity of its state folder. An incarnation that the store has not met supersedes all
+            earlier ones.
+        rows : sequence of BaselineRow
+            Rows as the wire let them through.
+        at : float, optional
+            Receive time; the store's clock by default.
+
+        Returns
+        -------
+        UpsertResult
+            Counts of accepted, unchanged and stale rows, and rejections by position in `rows`.
+        """
+        with self._database.write() as connection:
+            return upsert_rows(connection, agent_id, incarnation, rows, self._time(at))
+
+    def upsert_received(self, incarnation: str, batch: ReceivedBatch, *, at: float | None = None) -> UpsertResult:
+        """Store the good rows of a batch as it was read; rejections of both kinds carry the body's indices."""
+        result = self.upsert_baselines(batch.agent_id, incarnation, batch.baselines, at=at)
+        later = [RowRejection(batch.indices[row.index], row.code, row.detail) for row in result.rejected]
+        rejected = sorted([*batch.rejected, *later], key=lambda rejection: rejection.index)
+        return UpsertResult(result.accepted, result.unchanged, result.stale, rejected)
+
+    def quarantine(self, agent_id: str) -> None:
+        """Take an agent's votes away; its rows stay for inspection.
+
+        Raises
+        ------
+        FleetStoreError
+            No such agent.
+        """
+        self._set_status(agent_id, "quarantined", self._clock.now())
+
+    def release(self, agent_id: str) -> None:
+        """Give a quarantined agent its votes back.
+
+        Raises
+        ------
+        FleetStoreError
+            No such agent.
+        """
+        self._set_status(agent_id, "active", None)
+
+    def remove_agent(self, agent_id: str) -> None:
+        """Forget an agent and everything that it uploaded."""
+        with self._database.write() as connection:
+            connection.execute(sa.delete(endpoint_agent).where(endpoint_agent.c.agent_id == agent_id))
+
+    def purge_expired(self, *, at: float | None = None) -> int:
+        """Delete baselines that were not updated for 30 days and return how many those were."""
+        expired = endpoint_baseline.c.expires_at <= self._time(at)
+        with self._database.write() as connection:
+            count = connection.execute(sa.select(sa.func.count()).select_from(endpoint_baseline).where(expired))
+            total = int(count.scalar_one())
+            connection.execute(sa.delete(endpoint_baseline).where(expired))
+        return total
+
+    def aggregate(
+        self,
+        min_agents: int = 3,
+        max_colluders: int = 1,
+        *,
+        min_samples: int = 30,
+        min_mass: float = 0.5,
+        active_seconds: float = 7 * 86_400.0,
+        min_agent_age_seconds: float = 0.0,
+        progress: Progress | None = None,
+    ) -> AggregationReport:
+        """Publish a new generation from the votes of all active agents.
+
+        Parameters are those of `eguard.fleet.kernel.AggregationRules`.
+
+        Raises
+        ------
+        ConfigError
+            A parameter is out of range.
+        FleetStoreError
+            Another aggregation or rollback is running, or the database refused.
+        """
+        rules = AggregationRules(
+            min_agents=min_agents,
+            max_colluders=max_colluders,
+            min_samples=min_samples,
+            min_mass=min_mass,
+            active_seconds=active_seconds,
+            min_agent_age_seconds=min_agent_age_seconds,
+        )
+        with _Exclusive(self._publishing):
+            return run_aggregation(self._database, self._clock, rules, progress)
+
+    def rollback(self, generation: int) -> int:
+        """Publish the rows of an earlier generation anew and return the new generation's number.
+
+        Raises
+        ------
+        FleetStoreError
+            The generation is unknown or no longer kept, or an aggregation is running.
+        """
+        with _Exclusive(self._publishing), self._database.write() as connection:
+            return generations.roll_back(connection, generation, self._clock.now())
+
+    def pin_reference(self, generation: int | None = None) -> int:
+        """Make a generation (the current one by default) the reference of fleet health; return its number.
+
+        Raises
+        ------
+        FleetStoreError
+            The generation is unknown or no longer kept.
+        """
+        with self._database.write() as connection:
+            chosen = generations.current_generation(connection) if generation is None else generation
+            generations.pin_reference(connection, chosen)
+        return chosen
+
+    def current_generation(self) -> int:
+        """Return the number of the current generation, 0 before the first."""
+        with self._database.read() as connection:
+            return generations.current_generation(connection)
+
+    def reference_generation(self) -> int:
+        """Return the number of the pinned generation, 0 if none is."""
+        with self._database.read() as connection:
+            return generations.reference_generation(connection)
+
+    def fleet_rows(
+        self, generation: int | None = None, *, limit: int | None = None, cursor: str = ""
+    ) -> list[FleetRow]:
+        """Return published rows in key order: all, or at most `limit` of those after the key `cursor`.
+
+        Raises
+        ------
+        FleetStoreError
+            The generation is unknown or no longer kept.
+        """
+        with self._database.read() as connection:
+            return generations.read_rows(connection, generation, limit, cursor)
+
+    def _set_status(self, agent_id: str, status: str, quarantined_at: float | None) -> None:
+        with self._database.write() as connection:
+            changed = connection.execute(
+                sa.update(endpoint_agent)
+                .where(endpoint_agent.c.agent_id == agent_id)
+                .values(status=status, quarantined_at=quarantined_at)
+            )
+            if changed.rowcount == 0:
+                raise FleetStoreError(f"there is no agent {agent_id}", reason="unknown_agent", agent_id=agent_id)
+
+    def _time(self, at: float | None) -> float:
+        return self._clock.now() if at is None else at
+
+
+class _Exclusive:
+    """Hold a lock that nobody waits for: whoever comes second is told so."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise FleetStoreError(
+                "an aggregation or rollback is running",
+                remedy="Wait until it has finished.",
+                reason="aggregation_running",
+            )
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lock.release()
