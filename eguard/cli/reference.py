@@ -1,0 +1,98 @@
+"""The reference pages that are written by code: the command line and the parameters. A test keeps them current."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import typer.main
+from pydantic import BaseModel
+
+PAGES: Final = Path("docs/reference")
+
+
+def cli_markdown() -> str:
+    """Return the reference page of the command line: the help text of every command, as the terminal prints it."""
+    from eguard.cli.app import app
+
+    lines = [
+        "# Command line",
+        "",
+        "Exit codes: 0 done, 1 a check or gate failed, 2 wrong usage or bad input, 3 something is missing on this",
+        "machine. Every reading command takes `--json`.",
+        "",
+    ]
+    for path, command in _commands("eguard", typer.main.get_command(app)):
+        lines += [f"## {path}", "", _plain(command.help or ""), ""]
+        rows = [row for row in map(_describe, command.params) if row]
+        if rows:
+            lines += ["| argument | meaning | default |", "|---|---|---|", *rows, ""]
+    return "\n".join(lines)
+
+
+def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Walk the tree of groups; typer's own click classes only promise these attributes."""
+    yield path, command
+    for name, child in sorted(getattr(command, "commands", {}).items()):
+        yield from _commands(f"{path} {name}", child)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[bold]", "`").replace("[/bold]", "`").replace("\n\n", "\n").strip()
+
+
+def _describe(parameter: Any) -> str | None:
+    if parameter.name in ("help", "install_completion", "show_completion"):
+        return None
+    if isinstance(parameter, click.Argument) or parameter.param_type_name == "argument":
+        name = parameter.name.upper()
+    else:
+        name = ", ".join(parameter.opts)
+    default = "" if parameter.default in (None, False) or callable(parameter.default) else f"`{parameter.default}`"
+    meaning = (getattr(parameter, "help", None) or "").replace("|", "\\|")
+    return f"| `{name}` | {meaning} | {'required' if parameter.required else default} |"
+
+
+def params_markdown() -> str:
+    """Return the reference page of `params.yaml`: every key with its meaning and its default."""
+    from eguard.mlops.params import Params
+
+    lines = [
+        "# Parameters",
+        "",
+        "`params.yaml` has one section a stage. An unknown key, a wrong type or a value out of range is refused by",
+        "name. Environment variables `EGUARD_ML_*` override some of them per machine (`eguard/settings.py`).",
+        "",
+    ]
+    for section, field in Params.model_fields.items():
+        model = field.annotation
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            continue
+        lines += [f"## {section}", "", (model.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " "), ""]
+        if model.model_fields:
+            lines += ["| key | meaning | default |", "|---|---|---|", *_fields(model), ""]
+    return "\n".join(lines)
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _fields(kind, f"{prefix}{name}.")
+            continue
+        default = field.get_default(call_default_factory=True) if not field.is_required() else None
+        shown = "required" if field.is_required() else f"`{default}`"
+        meaning = (field.description or "").replace("|", "\\|")
+        yield f"| `{prefix}{name}` | {meaning} | {shown} |"
+
+
+def main() -> None:
+    """Write the pages below the current folder."""
+    for name, text in (("cli.md", cli_markdown()), ("params.md", params_markdown())):
+        (PAGES / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
