@@ -1,0 +1,142 @@
+"""Events as Parquet: columns that vary are stored, columns that do not stand once in the file's metadata.
+
+The same batch gives the same bytes: fixed compression and row groups, dictionaries in order of appearance, no time
+stamps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from eguard.errors import ConfigError
+from eguard.events.columns import LIST_COLUMNS, NUMERIC_COLUMNS, EventBatch
+
+#: Every column of `eguard.events.Event`, in the order in which tables carry them.
+EVENT_COLUMNS: Final = (*NUMERIC_COLUMNS, *LIST_COLUMNS)
+_CONSTANTS: Final = b"eguard.constants"
+_ROW_GROUP_ROWS: Final = 1 << 17
+_TEXT: Final = pa.dictionary(pa.int32(), pa.string())
+_FIELDS_DECODER: Final = msgspec.json.Decoder(dict[str, str])
+
+
+def to_table(batch: EventBatch) -> pa.Table:
+    """Return a batch as an Arrow table with all columns; text is dictionary-encoded, `fields` is JSON text."""
+    return pa.table({name: _to_arrow(name, getattr(batch, name)) for name in EVENT_COLUMNS})
+
+
+def write_events(path: Path, batch: EventBatch) -> None:
+    """Write a batch to a Parquet file; `write_table` says how."""
+    write_table(path, to_table(batch))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table as `to_table` builds it. Columns of one value go to the metadata.
+
+    Notes
+    -----
+    The bytes depend on the table and on the version of Arrow alone.
+    """
+    table = table.unify_dictionaries().combine_chunks()
+    constants = {name: _only_value(table[name]) for name in table.column_names if _is_constant(table[name])}
+    stored = table.select([name for name in table.column_names if name not in constants])
+    if not stored.column_names:  # the number of rows must survive
+        stored = table.select(["time_unix"])
+        constants.pop("time_unix", None)
+    text = json.dumps(constants, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(
+        stored.replace_schema_metadata({_CONSTANTS: text.encode()}),
+        path,
+        compression="zstd",
+        compression_level=3,
+        row_group_size=_ROW_GROUP_ROWS,
+    )
+
+
+def read_events_table(path: Path, columns: Iterable[str] | None = None) -> EventBatch:
+    """Read events back.
+
+    Parameters
+    ----------
+    path : Path
+        A file that `write_events` or the ingest stage wrote.
+    columns : iterable of str, optional
+        Columns wanted; the others hold their defaults and cost nothing. All if not given.
+
+    Raises
+    ------
+    ConfigError
+        A column is unknown, or the file is missing or is no such table.
+    """
+    wanted = set(EVENT_COLUMNS if columns is None else columns)
+    if unknown := wanted - set(EVENT_COLUMNS):
+        raise ConfigError(f"events have no column {', '.join(sorted(unknown))}", columns=sorted(unknown))
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ConfigError(
+            f"cannot read the events in {path}: {error}", remedy="Run the ingest stage.", path=str(path)
+        ) from error
+    with file:
+        metadata = file.schema_arrow.metadata or {}
+        constants: dict[str, Any] = json.loads(metadata.get(_CONSTANTS, b"{}"))
+        stored = [name for name in file.schema_arrow.names if name in wanted | {"time_unix"}]
+        table = file.read(columns=stored)
+    rows = table.num_rows
+    values: dict[str, Any] = {"time_unix": np.zeros(rows)}
+    values.update({name: _from_arrow(name, table[name]) for name in stored})
+    for name in wanted & constants.keys():
+        if rows:
+            values[name] = _repeated(name, constants[name], rows)
+    return EventBatch(**values)
+
+
+def _to_arrow(name: str, column: Any) -> pa.Array:
+    if name in NUMERIC_COLUMNS:
+        return pa.array(column)
+    if name == "fields":
+        column = [None if value is None else msgspec.json.encode(value).decode() for value in column]
+    if column and column.count(column[0]) == len(column):  # much faster than encoding it
+        only, codes = pa.array(column[:1], pa.string()), np.zeros(len(column), np.int32)
+        return pa.DictionaryArray.from_arrays(codes, only) if column[0] is not None else pa.nulls(len(column), _TEXT)
+    return pa.array(column, pa.string()).dictionary_encode()
+
+
+def _from_arrow(name: str, column: pa.ChunkedArray) -> Any:
+    if name in NUMERIC_COLUMNS:
+        return column.to_numpy()
+    values: list[Any] = []
+    for chunk in column.chunks:
+        texts = chunk.dictionary.to_pylist()
+        known = [_FIELDS_DECODER.decode(text) for text in texts] if name == "fields" else texts
+        known.append(None)  # what a null's index of -1 points at
+        choices = np.empty(len(known), object)
+        choices[:] = known
+        values.extend(choices[chunk.indices.fill_null(-1).to_numpy()].tolist())
+    return values
+
+
+def _is_constant(column: pa.ChunkedArray) -> bool:
+    if column.null_count:
+        return bool(column.null_count == len(column))
+    return len(column.unique()) <= 1
+
+
+def _only_value(column: pa.ChunkedArray) -> Any:
+    return column[0].as_py() if len(column) else None
+
+
+def _repeated(name: str, value: Any, rows: int) -> Any:
+    if name in NUMERIC_COLUMNS:
+        return np.full(rows, value, NUMERIC_COLUMNS[name])
+    if name == "fields" and value is not None:
+        value = _FIELDS_DECODER.decode(value)
+    return [value] * rows
