@@ -16,12 +16,6 @@ from numpy.typing import NDArray
 from eguard.errors import ModelError
 
 FLEET_CONTEXT_VERSION: Final = 1
-SHARE_WINDOW_SECONDS: Final = 7 * 86_400.0
-#: Most entries of each table; the rarest are left out, and so count as unknown.
-MAX_PORTS: Final = 4096
-MAX_PARENTS: Final = 4096
-MAX_CHILDREN: Final = 256
-MAX_RULES: Final = 16_384
 
 Column = NDArray[np.float64]
 
@@ -83,13 +77,12 @@ class FleetContext:
 
     def parent_child_rarity(self, parents: Sequence[str], children: Sequence[str]) -> Column:
         """Return 1 minus the smoothed frequency of each child given its parent, shape (n,)."""
-        totals = {parent: sum(counts.values()) for parent, counts in self.children.items()}
+        pairs = list(zip(parents, children, strict=True))
         known: dict[tuple[str, str], float] = {}
-        for pair in set(zip(parents, children, strict=True)):
-            parent, child = pair
-            started = self.children.get(parent, {}).get(child, 0)
-            known[pair] = 1.0 - (started + 0.5) / (totals.get(parent, 0) + 1.0)
-        return np.array([known[pair] for pair in zip(parents, children, strict=True)], np.float64)
+        for parent, child in set(pairs):
+            started = self.children.get(parent, {})
+            known[parent, child] = 1.0 - (started.get(child, 0) + 0.5) / (sum(started.values()) + 1.0)
+        return np.fromiter((known[pair] for pair in pairs), np.float64, len(pairs))
 
     def to_json(self) -> dict[str, Any]:
         """Return the tables as a JSON object, the same bytes for the same tables."""
