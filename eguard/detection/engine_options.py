@@ -26,7 +26,7 @@ class WindowOptions:
     recompute_fraction : float
         A threshold is computed anew when the baseline has grown, or the overdispersion has moved, by this share.
     grid_bits : float
-        Resolution of the exact predictive, in bits of KL.
+        Resolution of the exact predictive, in bits of KL for each unit of overdispersion.
     drift_delta, drift_threshold, drift_burn_in : float, float, int
         Page-Hinkley on the windows' KL and event rate, in standard deviations and windows.
     """

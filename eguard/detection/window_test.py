@@ -9,16 +9,14 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtri
 
 from eguard.detection.engine_options import WindowOptions
+from eguard.detection.window_screen import threshold_lower_bound_bits
 from eguard.estimators import predictive_kl_thresholds
 from eguard.events import N_EVENT_CLASSES
 
 #: Pseudo-count of each class in the smoothed baseline.
 SMOOTHING: Final = 0.5
-#: Below this upper tail of the plain chi-square no predictive threshold can lie, so none is computed.
-_SCREEN_TAIL: Final = 1e-2
 
 FloatArray = NDArray[np.float64]
 
@@ -51,12 +49,15 @@ class WindowScore:
     is_uninformative: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _CachedThresholds:
+@dataclass(slots=True)
+class _KeyThresholds:
+    """What a key's windows are compared with, as of some evidence; the exact thresholds once they were needed."""
+
     evidence: float
     overdispersion: float
     prior_mean: tuple[float, ...]
-    thresholds: tuple[float, float]
+    lower_bound: float
+    exact: tuple[float, float] | None = None
 
 
 class WindowTest:
@@ -76,7 +77,7 @@ class WindowTest:
         self._options = options
         self.fleet_overdispersion = options.default_overdispersion
         self._dispersion: dict[int, list[float]] = {}
-        self._thresholds: dict[int, _CachedThresholds] = {}
+        self._thresholds: dict[int, _KeyThresholds] = {}
 
     def forget(self, slot: int) -> None:
         """Forget the key in `slot`."""
@@ -117,10 +118,10 @@ class WindowTest:
         # 0 log 0 = 0: an absent class adds nothing.
         log_ratios = np.log2(np.where(windows > 0, shares, 1.0) / np.where(windows > 0, expected, 1.0))
         kl_bits = np.maximum(np.sum(shares * log_ratios, axis=1), 0.0)
-        occupied = np.maximum((informed > 0.0).sum(axis=1) - 1, 1)
-        needs_threshold = kl_bits > chdtri(occupied, _SCREEN_TAIL) / (2.0 * size * math.log(2.0))
         is_tested = (counts.sum(axis=1) >= self._options.min_baseline_events) | (concentration > 0.0)
-        ratios = np.sum((windows - size * expected) ** 2 / (size * expected), axis=1) / (N_EVENT_CLASSES - 1)
+        # Classes that the key never showed have no part in the chi-square of its ordinary windows.
+        freedom = np.maximum((informed > 0.0).sum(axis=1) - 1, 1)
+        ratios = np.sum((windows - size * expected) ** 2 / (size * expected), axis=1) / freedom
         scores = []
         for row, slot in enumerate(slots.tolist()):
             score = WindowScore(
@@ -131,16 +132,24 @@ class WindowTest:
                 overdispersion=self.own_overdispersion(slot) or self.fleet_overdispersion,
             )
             if is_tested[row]:
-                if needs_threshold[row]:
-                    prior = (prior_mean[row], float(concentration[row]))
-                    score = self._compare(score, self._cached(slot, counts[row], prior, score.overdispersion))
+                prior = (prior_mean[row], float(concentration[row]))
+                score = self._compare(score, counts[row], prior, slot)
                 self._learn_dispersion(slot, float(ratios[row]))
             scores.append(score)
         return scores
 
-    @staticmethod
-    def _compare(score: WindowScore, thresholds: tuple[float, float]) -> WindowScore:
-        medium, high = thresholds
+    def _compare(
+        self, score: WindowScore, counts: NDArray[np.int64], prior: tuple[FloatArray, float], slot: int
+    ) -> WindowScore:
+        """Return the score with its level, and with the thresholds if it needed them."""
+        key = self._key_thresholds(slot, score, prior)
+        # The largest divergence is that of a window with nothing but the rarest class.
+        largest_bits = -math.log2(min(score.expected))
+        if score.kl_bits <= key.lower_bound:
+            return replace(score, is_uninformative=True) if key.lower_bound >= largest_bits else score
+        if key.exact is None:
+            key.exact = self._exact(counts, prior, key.overdispersion)
+        medium, high = key.exact
         level = score.level
         if score.kl_bits > medium:
             level = WindowLevel.HIGH if score.kl_bits > high else WindowLevel.MEDIUM
@@ -149,34 +158,48 @@ class WindowTest:
             level=level,
             threshold_medium_bits=medium,
             threshold_high_bits=high,
-            # The largest divergence is that of a window with nothing but the rarest class.
-            is_uninformative=not medium < -math.log2(min(score.expected)),
+            is_uninformative=medium >= largest_bits,
         )
 
-    def _cached(
-        self, slot: int, counts: NDArray[np.int64], prior: tuple[FloatArray, float], phi: float
-    ) -> tuple[float, float]:
+    def _key_thresholds(self, slot: int, score: WindowScore, prior: tuple[FloatArray, float]) -> _KeyThresholds:
+        """Return the key's thresholds, begun anew if its baseline, its seed or its overdispersion has moved."""
+        mean, kappa = prior
+        evidence, phi = score.baseline_events + kappa, score.overdispersion
+        prior_mean = tuple(mean.tolist()) if kappa else ()
+        known = self._thresholds.get(slot)
+        share = self._options.recompute_fraction
+        if (
+            known is None
+            or known.prior_mean != prior_mean
+            or not 0.0 <= evidence - known.evidence <= share * known.evidence
+            or abs(phi - known.overdispersion) > share * known.overdispersion
+        ):
+            lower_bound = self._lower_bound(np.array(score.expected), evidence, phi)
+            known = self._thresholds[slot] = _KeyThresholds(evidence, phi, prior_mean, lower_bound)
+        return known
+
+    def _lower_bound(self, expected: FloatArray, evidence: float, phi: float) -> float:
+        size = self._options.window_events
+        if phi >= size:
+            return 0.0  # the exact thresholds are infinite, and cost nothing
+        concentration = evidence + SMOOTHING * N_EVENT_CLASSES
+        widened = 1.0 / ((phi - 1.0) / (size - phi) + 1.0 / concentration)
+        return threshold_lower_bound_bits(expected, widened, size, self._options.delta_medium)
+
+    def _exact(self, counts: NDArray[np.int64], prior: tuple[FloatArray, float], phi: float) -> tuple[float, float]:
+        mean, kappa = prior
         options = self._options
-        prior_mean, kappa = prior
-        evidence = float(counts.sum()) + kappa
-        mean = tuple(prior_mean.tolist()) if kappa else ()
-        cached = self._thresholds.get(slot)
-        if cached is not None and cached.prior_mean == mean:
-            grown, moved = evidence - cached.evidence, abs(phi - cached.overdispersion)
-            share = options.recompute_fraction
-            if 0.0 <= grown <= share * cached.evidence and moved <= share * cached.overdispersion:
-                return cached.thresholds
         medium, high = predictive_kl_thresholds(
             counts,
             window=options.window_events,
             deltas=(options.delta_medium, options.delta_high),
-            prior_mean=prior_mean if kappa else None,
+            prior_mean=mean if kappa else None,
             kappa=kappa,
             phi=phi,
             smoothing=SMOOTHING,
-            grid_bits=options.grid_bits,
+            # The tail widens with the overdispersion, and the grid with it.
+            grid_bits=options.grid_bits * phi,
         ).tolist()
-        self._thresholds[slot] = _CachedThresholds(evidence, phi, mean, (medium, high))
         return medium, high
 
     def _learn_dispersion(self, slot: int, ratio: float) -> None:

@@ -69,7 +69,7 @@ def test_own_overdispersion_takes_over_after_ten_tested_windows():
     options = WindowOptions(default_overdispersion=12.0)
     test = WindowTest(options)
     window = [40, 24, 16, 16, 16, 8, 4, 4]
-    pearson = sum((count - 16) ** 2 / 16 for count in window) / 7
+    pearson = sum((count - 16) ** 2 / 16 for count in window) / 7  # eight classes in use
     phis = [score(test, window).overdispersion for _ in range(11)]
     assert phis[:10] == [12.0] * 10
     # The smoothed even baseline is exactly even, so the hand-computed ratio is exact.
@@ -115,3 +115,12 @@ def test_forget_drops_thresholds_and_overdispersion(thresholds_computed):
     assert test.own_overdispersion(3) is None
     score(test, window)
     assert len(thresholds_computed) == 2
+
+
+def test_classes_that_a_key_never_showed_do_not_dilute_its_overdispersion():
+    counts = np.array([[5000, 5000, 0, 0, 0, 0, 0, 0]])
+    test = WindowTest(WindowOptions(default_overdispersion=1.0))
+    for _ in range(10):
+        score(test, [80, 48, 0, 0, 0, 0, 0, 0], counts)
+    # (16^2 / 64) twice, over one degree of freedom, plus next to nothing for the empty classes.
+    assert test.own_overdispersion(3) == pytest.approx(8.0, rel=0.01)
