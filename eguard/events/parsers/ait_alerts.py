@@ -80,22 +80,25 @@ class _Translator:
     def batch(self, columns: Columns, sizes: list[int]) -> EventBatch:
         """Return sound rows as a batch."""
         time, name, _, host, rule, time_label, event_label = (columns[at] for at in self._order)
-        one, size = self._text.__getitem__, len(sizes)
+        one, rows = self._text.__getitem__, len(sizes)
         labels = list(zip(time_label, event_label, strict=True))
         for pair in set(labels) - self._labels.keys():
             self._labels[pair] = one(attack_step(*pair))
         return EventBatch(
             time_unix=list(map(self._times.__getitem__, time)),
             host_id=list(map(self._hosts.__getitem__, host)),
-            event_class=[EventClass.ALERT] * size,
-            source=["ait"] * size,
-            event_type=["alert"] * size,
-            group=[self._network] * size,
+            event_class=[EventClass.ALERT] * rows,
+            source=["ait"] * rows,
+            event_type=["alert"] * rows,
+            group=[self._network] * rows,
             target=list(map(one, name)),
             rule_id=list(map(one, rule)),
             detector=list(map(self._detectors.__getitem__, rule)),
             label=list(map(self._labels.__getitem__, labels)),
-            event_bytes=sizes,
+            # Without the label columns: a size that counted them would tell the label.
+            event_bytes=[
+                size - len(by_time) - len(by_event) - 2 for size, (by_time, by_event) in zip(sizes, labels, strict=True)
+            ],
         )
 
 
