@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -9,7 +10,6 @@ from typing import Any, Final
 
 import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
 
 from eguard.clock import Clock
 from eguard.events import N_EVENT_CLASSES
@@ -131,7 +131,7 @@ def _publish(
     database: Database, clock: Clock, tally: _Tally, rules: AggregationRules, *, started: float
 ) -> AggregationReport:
     published = {
-        item.process_key: PublishedKey(item.distribution, item.agent_count, item.sample_count)
+        item.process_key: PublishedKey(item.distribution, item.agent_count, item.voter_samples)
         for item in tally.aggregates
     }
     with database.write() as connection:
@@ -170,16 +170,24 @@ def _blocks(
     """Yield votes in blocks of whole keys, and the agents behind each block."""
     shards = _shards(connection)
     for done, shard in enumerate(shards):
-        rows: list[Any] = []
-        for row in connection.execute(_votes_query(shard, rules, now).execution_options(yield_per=8192)):
-            if len(rows) >= BLOCK_VOTES and row.process_key != rows[-1].process_key:
-                yield _votes(rows), {row.agent_id for row in rows}
-                rows = []
-            rows.append(row)
-        if rows:
-            yield _votes(rows), {row.agent_id for row in rows}
+        pending: list[Any] = []
+        query = _votes_query(shard, rules, now).execution_options(yield_per=BLOCK_VOTES)
+        for rows in connection.execute(query).partitions():
+            pending.extend(rows)
+            # The last key may go on in the next partition.
+            whole = bisect_left(pending, _process_key(pending[-1]), key=_process_key)
+            if whole:
+                yield _votes(pending[:whole])
+                del pending[:whole]
+        if pending:
+            yield _votes(pending)
         if progress is not None:
             progress("aggregate", done + 1, len(shards))
+
+
+def _process_key(row: Any) -> bytes:
+    key: str = row.process_key
+    return key.encode()
 
 
 def _shards(connection: sa.Connection) -> list[int]:
@@ -195,7 +203,8 @@ def _votes_query(shard: int, rules: AggregationRules, now: float) -> sa.Select[A
             baseline.agent_id,
             baseline.distribution_vector,
             baseline.sample_count,
-            baseline.continuous,
+            baseline.continuous["interarrival", "mean"].as_float().label("interarrival"),
+            baseline.continuous["payload", "mean"].as_float().label("payload"),
         )
         .join(endpoint_agent, agent.agent_id == baseline.agent_id)
         .where(
@@ -209,29 +218,20 @@ def _votes_query(shard: int, rules: AggregationRules, now: float) -> sa.Select[A
     )
 
 
-def _votes(rows: list[Any]) -> Votes:
-    keys: list[str] = []
-    starts: list[int] = []
-    for at, row in enumerate(rows):
-        if not keys or row.process_key != keys[-1]:
-            keys.append(row.process_key)
-            starts.append(at)
-    vectors = np.frombuffer(b"".join(row.distribution_vector for row in rows), dtype="<f4")
-    probabilities = vectors.reshape(-1, N_EVENT_CLASSES).astype(np.float64)
+def _votes(rows: list[Any]) -> tuple[Votes, set[str]]:
+    owners, agents, vectors, samples, interarrival, payload = zip(*rows, strict=True)
+    starts = [0, *(at for at in range(1, len(owners)) if owners[at] != owners[at - 1])]
+    probabilities = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(-1, N_EVENT_CLASSES).astype(np.float64)
     probabilities /= probabilities.sum(axis=1, keepdims=True)  # float32 left the sum a few 1e-8 off
-    return Votes(
-        keys=keys,
+    votes = Votes(
+        keys=[owners[at] for at in starts],
         starts=np.array(starts, dtype=np.intp),
         probabilities=probabilities,
-        samples=np.array([row.sample_count for row in rows], dtype=np.int64),
-        interarrival=_means(rows, "interarrival"),
-        payload=_means(rows, "payload"),
+        samples=np.array(samples, dtype=np.int64),
+        interarrival=np.array(interarrival, dtype=np.float64),  # None becomes NaN
+        payload=np.array(payload, dtype=np.float64),
     )
-
-
-def _means(rows: list[Any], feature: str) -> NDArray[np.float64]:
-    moments = ((row.continuous or {}).get(feature) for row in rows)
-    return np.array([np.nan if held is None else held["mean"] for held in moments], dtype=np.float64)
+    return votes, set(agents)
 
 
 def _values(item: KeyAggregate) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def _values(item: KeyAggregate) -> dict[str, Any]:
         "process_key": item.process_key,
         "median_distribution": distribution_from_vector(item.distribution),
         "agent_count": item.agent_count,
-        "sample_count": item.sample_count,
+        "voter_samples": item.voter_samples,
         "stddev_kl": item.stddev_kl,
         "pre_norm_mass": item.pre_norm_mass,
         "tolerated_faults": item.tolerated_faults,

@@ -63,13 +63,34 @@ def read_rows(
     return [FleetRow(**row) for row in connection.execute(query).mappings()]
 
 
+def read_details(connection: sa.Connection, generation: int | None = None) -> list[dict[str, Any]]:
+    """Return every column of the published rows of a generation, in key order.
+
+    Raises
+    ------
+    FleetStoreError
+        There is no such generation, or its rows are no longer kept.
+    """
+    table, condition = _table_of(connection, generation)
+    query = sa.select(table).where(condition).order_by(table.c.process_key)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def read_health(connection: sa.Connection, limit: int | None = None) -> list[dict[str, Any]]:
+    """Return the columns of `fleet_health`, latest generation first, two rows a generation."""
+    query = (
+        sa.select(fleet_health).order_by(fleet_health.c.generation.desc(), fleet_health.c.compared_with).limit(limit)
+    )
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
 def read_published(connection: sa.Connection, generation: int) -> dict[str, PublishedKey]:
     """Return what health compares: distribution, agents and events of every key of a generation."""
     if generation == 0:
         return {}
     table, condition = _table_of(connection, generation)
     query = sa.select(
-        table.c.process_key, table.c.median_distribution, table.c.agent_count, table.c.sample_count
+        table.c.process_key, table.c.median_distribution, table.c.agent_count, table.c.voter_samples
     ).where(condition)
     return {
         key: PublishedKey(vector_from_distribution(distribution), agents, samples)

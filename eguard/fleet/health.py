@@ -27,7 +27,7 @@ class PublishedKey(NamedTuple):
 
     distribution: NDArray[np.float64]
     agent_count: int
-    sample_count: int
+    voter_samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,9 @@ def compare_generations(
 
     Notes
     -----
-    The sample size behind a median is taken as 2/pi of the events of its voters. Votes that are lifetime counts share
-    most of their events with the previous cycle's, so the bias against the previous generation is an upper bound.
+    The sample size behind a median is taken as 2/pi times its voters times their median sample count. Votes that are
+    lifetime counts share most of their events with the previous cycle's, so the bias against the previous generation
+    is an upper bound.
     """
     common = sorted(current.keys() & other.keys())
     new_keys = sorted(current.keys() - other.keys())
@@ -128,4 +129,5 @@ def compare_generations(
 
 
 def _information(side: Mapping[str, PublishedKey], keys: list[str]) -> NDArray[np.float64]:
-    return np.maximum(_MEDIAN_EFFICIENCY * np.array([side[key].sample_count for key in keys], dtype=np.float64), 1.0)
+    events = np.array([side[key].agent_count * side[key].voter_samples for key in keys], dtype=np.float64)
+    return np.maximum(_MEDIAN_EFFICIENCY * events, 1.0)

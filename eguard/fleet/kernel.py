@@ -6,6 +6,7 @@ arrays and not thousands of small ones. The result of a key does not depend on i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from eguard.errors import ConfigError
 from eguard.estimators.aggregation import aggregate_many
 from eguard.estimators.divergence import kl_divergence_bits
-from eguard.estimators.robust import huber_location
+from eguard.estimators.robust import huber_location, trimmed_median
 
 BELOW_COHORT: Final = "below_cohort"
 BELOW_MIN_MASS: Final = "below_min_mass"
@@ -105,12 +106,15 @@ class Continuous(NamedTuple):
 
 
 class KeyAggregate(NamedTuple):
-    """What the fleet agrees on for one key; the columns of `fleet_baseline`."""
+    """What the fleet agrees on for one key; the columns of `fleet_baseline`.
+
+    `voter_samples` is the median of the voters' sample counts. Their sum would be at the mercy of one liar.
+    """
 
     process_key: str
     distribution: NDArray[np.float64]
     agent_count: int
-    sample_count: int
+    voter_samples: int
     stddev_kl: float
     pre_norm_mass: float
     tolerated_faults: int
@@ -141,84 +145,95 @@ def aggregate_votes(votes: Votes, rules: AggregationRules) -> ShardResult:
     The standard deviation of KL(voter || aggregate) is over voters, in bits, with the aggregate smoothed as counts of
     all events behind it. It grows with disagreement and is not robust on purpose: a forged vote shows in it.
     """
+    cohorts, withheld = _cohorts(votes, rules)
+    below_min_samples = int(np.count_nonzero(votes.samples < rules.min_samples))
+    if not cohorts.keys:
+        return ShardResult([], withheld, below_min_samples)
+    offsets = np.append(cohorts.starts, len(cohorts.samples))
+    fleet = aggregate_many(cohorts.probabilities, offsets, alpha=rules.alpha, min_mass=rules.min_mass)
+    owner = np.repeat(np.arange(len(cohorts.keys)), fleet.n_agents)
+    voter_samples = _median_by_key(cohorts.samples, owner)
+    behind = np.where(fleet.published[:, None], fleet.distributions, 0.0) * (voter_samples * fleet.n_agents)[:, None]
+    spread = _kl_spread(cohorts, owner, behind)
+    interarrival = _huber_by_key(cohorts.interarrival, owner, rules.smallest_cohort)
+    payload = _huber_by_key(cohorts.payload, owner, rules.smallest_cohort)
+    aggregates = [
+        KeyAggregate(
+            process_key=key,
+            distribution=fleet.distributions[at],
+            agent_count=int(fleet.n_agents[at]),
+            voter_samples=int(voter_samples[at]),
+            stddev_kl=float(spread[at]),
+            pre_norm_mass=float(fleet.mass[at]),
+            tolerated_faults=int(fleet.tolerated_faults[at]),
+            interarrival=interarrival.get(at),
+            payload=payload.get(at),
+        )
+        for at, key in enumerate(cohorts.keys)
+        if fleet.published[at]
+    ]
+    withheld |= {cohorts.keys[at]: BELOW_MIN_MASS for at in np.flatnonzero(~fleet.published).tolist()}
+    return ShardResult(aggregates, withheld, below_min_samples)
+
+
+def _cohorts(votes: Votes, rules: AggregationRules) -> tuple[Votes, dict[str, str]]:
+    """Return the votes with enough events on the keys with enough of these, and why the other keys are withheld."""
     owner = np.repeat(np.arange(len(votes.keys)), np.diff(votes.starts, append=len(votes.samples)))
     enough = votes.samples >= rules.min_samples
     voters = np.bincount(owner[enough], minlength=len(votes.keys))
     has_cohort = voters >= rules.smallest_cohort
-    withheld = {votes.keys[i]: BELOW_COHORT for i in np.flatnonzero(~has_cohort).tolist()}
-    below_min_samples = int(np.count_nonzero(~enough))
     chosen = np.flatnonzero(enough & has_cohort[owner])
-    if not len(chosen):
-        return ShardResult([], withheld, below_min_samples)
-    keys = [votes.keys[i] for i in np.flatnonzero(has_cohort).tolist()]
-    cohort = _Cohort(
-        sizes=voters[has_cohort],
-        owner=np.repeat(np.arange(len(keys)), voters[has_cohort]),
+    sizes = voters[has_cohort]
+    withheld = {votes.keys[i]: BELOW_COHORT for i in np.flatnonzero(~has_cohort).tolist()}
+    cohorts = Votes(
+        keys=[votes.keys[i] for i in np.flatnonzero(has_cohort).tolist()],
+        starts=np.cumsum(sizes) - sizes,
         probabilities=votes.probabilities[chosen],
         samples=votes.samples[chosen],
+        interarrival=votes.interarrival[chosen],
+        payload=votes.payload[chosen],
     )
-    offsets = np.concatenate(([0], np.cumsum(cohort.sizes)))
-    fleet = aggregate_many(cohort.probabilities, offsets, alpha=rules.alpha, min_mass=rules.min_mass)
-    total = np.add.reduceat(cohort.samples, offsets[:-1])
-    spread = _kl_spread(cohort, np.where(fleet.published[:, None], fleet.distributions, 0.0), total)
-    interarrival = _huber_by_key(votes.interarrival[chosen], cohort.owner, rules)
-    payload = _huber_by_key(votes.payload[chosen], cohort.owner, rules)
-    aggregates: list[KeyAggregate] = []
-    for at, key in enumerate(keys):
-        if not fleet.published[at]:
-            withheld[key] = BELOW_MIN_MASS
-            continue
-        aggregates.append(
-            KeyAggregate(
-                process_key=key,
-                distribution=fleet.distributions[at],
-                agent_count=int(fleet.n_agents[at]),
-                sample_count=int(total[at]),
-                stddev_kl=float(spread[at]),
-                pre_norm_mass=float(fleet.mass[at]),
-                tolerated_faults=int(fleet.tolerated_faults[at]),
-                interarrival=interarrival.get(at),
-                payload=payload.get(at),
-            )
-        )
-    return ShardResult(aggregates, withheld, below_min_samples)
+    return cohorts, withheld
 
 
-class _Cohort(NamedTuple):
-    """The votes that count, end to end: voters of each key, key of each vote, what was voted."""
-
-    sizes: NDArray[np.intp]
-    owner: NDArray[np.intp]
-    probabilities: NDArray[np.float64]
-    samples: NDArray[np.int64]
-
-
-def _kl_spread(cohort: _Cohort, aggregate: NDArray[np.float64], total: NDArray[np.int64]) -> NDArray[np.float64]:
+def _kl_spread(votes: Votes, owner: NDArray[np.intp], behind: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the standard deviation over voters of KL(voter || aggregate), shape (keys,), in bits."""
-    behind = aggregate * total[:, None]
-    divergence = kl_divergence_bits(cohort.probabilities * cohort.samples[:, None], behind[cohort.owner])
-    mean = np.bincount(cohort.owner, divergence) / cohort.sizes
-    variance = np.bincount(cohort.owner, (divergence - mean[cohort.owner]) ** 2) / cohort.sizes
-    spread: NDArray[np.float64] = np.sqrt(variance)
+    divergence = kl_divergence_bits(votes.probabilities * votes.samples[:, None], behind[owner])
+    voters = np.bincount(owner)
+    mean = np.bincount(owner, divergence) / voters
+    spread: NDArray[np.float64] = np.sqrt(np.bincount(owner, (divergence - mean[owner]) ** 2) / voters)
     return spread
 
 
+def _by_size(owner: NDArray[np.intp], smallest: int = 1) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield the keys of one number of voters, and the positions of their votes, shape (keys, voters)."""
+    voters = np.bincount(owner, minlength=1)
+    firsts = np.cumsum(voters) - voters
+    for size in np.unique(voters[voters >= smallest]).tolist():
+        members = np.flatnonzero(voters == size)
+        yield members, firsts[members][:, None] + np.arange(size)
+
+
+def _median_by_key(values: NDArray[np.int64], owner: NDArray[np.intp]) -> NDArray[np.float64]:
+    medians = np.zeros(int(owner[-1]) + 1)
+    for members, positions in _by_size(owner):
+        medians[members] = trimmed_median(values[positions], axis=1)
+    return medians
+
+
 def _huber_by_key(
-    log1p_means: NDArray[np.float64], owner: NDArray[np.intp], rules: AggregationRules
+    log1p_means: NDArray[np.float64], owner: NDArray[np.intp], smallest_cohort: int
 ) -> dict[int, Continuous]:
     """Return location and scale by key, on the natural scale, where enough voters have the feature.
 
     The scale is carried over to first order, exp(location) * scale: seconds or bytes like the location.
     """
     known = np.flatnonzero(np.isfinite(log1p_means))
-    values, owner = log1p_means[known], owner[known]
-    voters = np.bincount(owner, minlength=1)
-    firsts = np.cumsum(voters) - voters
+    values = log1p_means[known]
     found: dict[int, Continuous] = {}
-    for size in np.unique(voters[voters >= rules.smallest_cohort]).tolist():
-        members = np.flatnonzero(voters == size)
-        location, scale = huber_location(values[firsts[members][:, None] + np.arange(size)], axis=1)
+    for members, positions in _by_size(owner[known], smallest_cohort):
+        location, scale = huber_location(values[positions], axis=1)
         natural, spread = np.expm1(location), np.exp(location) * scale
         for at, i in enumerate(members.tolist()):
-            found[i] = Continuous(float(natural[at]), float(spread[at]), size)
+            found[i] = Continuous(float(natural[at]), float(spread[at]), positions.shape[1])
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import sqlalchemy as sa
 
@@ -257,6 +257,22 @@ class FleetStore:
         """
         with self._database.read() as connection:
             return generations.read_rows(connection, generation, limit, cursor)
+
+    def fleet_details(self, generation: int | None = None) -> list[dict[str, Any]]:
+        """Return every column of `fleet_baseline` for a generation: mass, continuous features and provenance too.
+
+        Raises
+        ------
+        FleetStoreError
+            The generation is unknown or no longer kept.
+        """
+        with self._database.read() as connection:
+            return generations.read_details(connection, generation)
+
+    def health_history(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the rows of `fleet_health`, latest generation first."""
+        with self._database.read() as connection:
+            return generations.read_health(connection, limit)
 
     def _set_status(self, agent_id: str, status: str, quarantined_at: float | None) -> None:
         with self._database.write() as connection:

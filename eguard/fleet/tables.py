@@ -129,7 +129,7 @@ def _fleet_columns() -> list[sa.Column[object]]:
     return [
         sa.Column("median_distribution", sa.JSON, nullable=False),
         sa.Column("agent_count", sa.Integer, nullable=False),
-        sa.Column("sample_count", sa.BigInteger, nullable=False),
+        sa.Column("voter_samples", sa.BigInteger, nullable=False),
         sa.Column("stddev_kl", sa.Double, nullable=False),
         sa.Column("pre_norm_mass", sa.Double, nullable=False),
         sa.Column("tolerated_faults", sa.Integer, nullable=False),

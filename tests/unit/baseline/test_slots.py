@@ -1,0 +1,91 @@
+"""Slots: stable while a key lives, reused after it, and never taken within one batch."""
+
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+
+from eguard.baseline.slots import NO_SLOT, SlotIndex
+
+
+def key(number):
+    return (f"p{number}", "init")
+
+
+def test_a_key_keeps_its_slot():
+    index = SlotIndex(4)
+    first = index.assign([key(0), key(1)]).slots
+    assert index.assign([key(1), key(0), key(2)]).slots.tolist() == [first[1], first[0], 2]
+    assert index.key_of(2) == key(2)
+
+
+def test_the_key_unseen_for_longest_makes_room():
+    index = SlotIndex(3)
+    index.assign([key(0), key(1), key(2)])
+    index.assign([key(0)])
+    assignment = index.assign([key(3)])
+    assert assignment.evicted == [(key(1), 1)]
+    assert assignment.created == [1]
+    assert key(1) not in index
+    assert len(index) == 3
+
+
+def test_last_occurrence_in_a_batch_decides_who_is_oldest():
+    index = SlotIndex(3)
+    index.assign([key(0), key(1), key(2)])
+    index.assign([key(2), key(0), key(1), key(2)])
+    assert [name for name, _ in index.items()] == [key(0), key(1), key(2)]
+
+
+def test_keys_of_one_batch_are_never_evicted_for_one_another():
+    index = SlotIndex(2)
+    index.assign([key(9)])
+    assignment = index.assign([key(0), key(1), key(2), key(0), key(2)])
+    assert assignment.slots.tolist() == [
+        assignment.slots[0],
+        assignment.slots[1],
+        NO_SLOT,
+        assignment.slots[0],
+        NO_SLOT,
+    ]
+    assert len(set(assignment.slots.tolist()) - {NO_SLOT}) == 2
+    assert assignment.evicted == [(key(9), 0)]
+
+
+def test_looking_up_is_no_sighting():
+    index = SlotIndex(2)
+    index.assign([key(0), key(1)])
+    assert index.lookup([key(0), key(7)]).tolist() == [0, NO_SLOT]
+    assert index.assign([key(2)]).evicted == [(key(0), 0)]
+
+
+def test_a_free_slot_has_no_key():
+    index = SlotIndex(2)
+    with pytest.raises(KeyError):
+        index.key_of(1)
+
+
+def test_capacity_must_be_positive():
+    with pytest.raises(ValueError, match="at least 1"):
+        SlotIndex(0)
+
+
+def test_index_agrees_with_an_ordered_dictionary():
+    rng = np.random.default_rng(5)
+    index, model = SlotIndex(8), OrderedDict()
+    for _ in range(400):
+        batch = [key(int(number)) for number in rng.integers(0, 20, rng.integers(1, 7))]
+        assignment = index.assign(batch)
+        known = [name for name in dict.fromkeys(reversed(batch)) if name in model][::-1]
+        for name in known:
+            model.move_to_end(name)
+        for name in dict.fromkeys(batch):
+            if name not in model:
+                if len(model) == 8:
+                    model.popitem(last=False)
+                model[name] = None
+        assert [name for name, _ in index.items()] == list(model)
+        slot_of = dict(index.items())
+        assert assignment.slots.tolist() == [slot_of[name] for name in batch]
+        assert sorted(slot_of.values()) == index.used().tolist()
+        assert len(set(slot_of.values())) == len(slot_of)
