@@ -1,0 +1,80 @@
+"""An alert with everything that an analyst needs to judge it, as one record."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+
+class Contribution(msgspec.Struct, frozen=True):
+    """One feature's share of the classifier's logit."""
+
+    feature: str
+    value: float
+    logit: float
+
+
+class MatchedRule(msgspec.Struct, frozen=True):
+    """A rule that matched: id and author have to be shown with it (Detection Rule License 1.1)."""
+
+    rule_id: str
+    title: str
+    level: str
+    author: str
+    techniques: tuple[str, ...]
+    matched_fields: tuple[tuple[str, str], ...] = ()
+
+
+class WindowComparison(msgspec.Struct, frozen=True):
+    """The process key's last window beside its baseline, over the eight event classes."""
+
+    window: tuple[float, ...]
+    baseline: tuple[float, ...]
+    kl_bits: float
+    threshold_bits: float | None
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """One alert.
+
+    `score`, `p_value` and `threshold` are None while no model is loaded, and `threshold` is also None while
+    calibration is insufficient. `response` is ``alert_only`` while the baseline is learning.
+    """
+
+    alert_id: str
+    host_id: str
+    observed_at_unix: float
+    event_class: str
+    process_key: str
+    confidence: str
+    response: str
+    reasons: tuple[str, ...]
+    score: float | None = None
+    p_value: float | None = None
+    threshold: float | None = None
+    model_version: str = ""
+    baseline_version: int = 0
+    contributions: tuple[Contribution, ...] = ()
+    ancestors: tuple[str, ...] = ()
+    rules: tuple[MatchedRule, ...] = ()
+    techniques: tuple[str, ...] = ()
+    tactics: tuple[str, ...] = ()
+    window: WindowComparison | None = None
+    command_line: str = ""
+    target: str = ""
+    pid: int = 0
+
+    def to_json(self) -> bytes:
+        """Return one JSON line without its newline; control bytes of hostile names are escaped by JSON."""
+        return msgspec.json.encode(self)
+
+
+def alert_id(host_id: str, time_unix: float, process_key: str, subject: str, occurrence: int) -> str:
+    """Return an identifier that the same event gets in every replay.
+
+    `subject` is what fired (rule ids or the event key), `occurrence` counts equal events of one instant.
+    """
+    parts = (host_id, repr(time_unix), process_key, subject, str(occurrence))
+    text = "\x1f".join(part.replace("\x1f", " ") for part in parts)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
