@@ -40,12 +40,12 @@ def largest_contributions(
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Return `text` for a terminal: control characters escaped, cut at `limit`.
+    r"""Return `text` for a terminal: control characters escaped, cut at `limit`.
 
     Examples
     --------
-    >>> printable("rm -rf \\x1b[31m/")
-    'rm -rf \\\\x1b[31m/'
+    >>> printable("rm -rf \x1b[31m/")
+    'rm -rf \\x1b[31m/'
     """
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:limit])
     return shown + ("…" if len(text) > limit else "")
