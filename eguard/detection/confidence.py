@@ -32,8 +32,10 @@ def layer_confidence(
     Examples
     --------
     >>> yes, no = np.array([True]), np.array([False])
-    >>> layer_confidence(indicator=no, rule=yes, kill_chain=no, beacon=no, anomaly_high=yes,
-    anomaly_medium=yes).tolist() [4]
+    >>> layer_confidence(
+    ...     indicator=no, rule=yes, kill_chain=no, beacon=no, anomaly_high=yes, anomaly_medium=yes
+    ... ).tolist()
+    [4]
     """
     very_high = (rule & kill_chain) | (rule & anomaly_high)
     high = rule | kill_chain | beacon
