@@ -141,7 +141,11 @@ def kl_tail(
             shift = int(cell[i, c])
             final[shift:] += weights[i, c] * state[n - c, : cells - shift]
     tail: NDArray[np.float64] = np.maximum(1.0 - np.cumsum(final), 0.0)
-    edges: NDArray[np.float64] = (np.arange(cells) + (0.0 if round_up else 0.5)) * grid_bits + offsets.sum()
+    edges: NDArray[np.float64] = np.arange(cells) * grid_bits + offsets.sum()
+    if not round_up:
+        # Half a cell, and what rounding took from or gave to the mean: classes of equal probability err alike.
+        share = weights / weights.sum(axis=1, keepdims=True)
+        edges += (0.5 + (share * (position - cell)).sum()) * grid_bits
     return edges, tail
 
 

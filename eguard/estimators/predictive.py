@@ -188,25 +188,45 @@ def predictive_kl_thresholds(
         total = 1.0 / ((phi - 1.0) / (window - phi) + 1.0 / total)
     weights = dirichlet_multinomial_weights(reference * total, window)
     largest = -math.log2(float(reference.min()))
-    # A first look on a coarse grid finds how far the tail must be followed.
-    rarest = float(wanted.min())
+    reach = _reach(weights, reference, wanted, largest, total)
+    thresholds = np.empty(wanted.size)
+    pending = np.argsort(-reach, kind="stable")
+    while pending.size:
+        far = float(reach[pending[0]])
+        # One run serves all thresholds of a similar size; a much smaller one needs a finer grid than it.
+        served = reach[pending] >= 0.5 * far
+        edges, tail = kl_tail(weights, reference, max(grid_bits / 4.0, far / _MAX_CELLS), far, round_up=True)
+        # The first edge beyond which at most delta is left. A window that lies on the edge is not beyond it, whichever
+        # way the last bit of its divergence falls.
+        first = np.searchsorted(-tail, -wanted[pending[served]], side="left")
+        thresholds[pending[served]] = np.append(edges + 1e-9, math.inf)[first]
+        pending = pending[~served]
+    return np.where(thresholds >= largest, math.inf, thresholds)
+
+
+def _reach(
+    weights: NDArray[np.float64],
+    reference: NDArray[np.float64],
+    deltas: NDArray[np.float64],
+    largest: float,
+    concentration: float,
+) -> NDArray[np.float64]:
+    """Return how far the tail must be followed for each delta, from a look on a coarse grid."""
+    window = weights.shape[1] - 1
+    rarest = float(deltas.min())
     # Where the chi-square tail, widened by the variance of the predictive, puts the rarest threshold; with room.
-    far = 1.6 * (1.0 + window / total) * float(chdtri(reference.size - 1, rarest)) / (2.0 * window * _LN2)
+    far = 1.6 * (1.0 + window / concentration) * float(chdtri(reference.size - 1, rarest)) / (2.0 * window * _LN2)
     while True:
         far = min(far, largest)
         edges, tail = kl_tail(weights, reference, far / _COARSE_CELLS, far, round_up=False)
         if tail[-1] <= rarest or far >= largest:
             break
         far *= 2.0
-    reached = np.flatnonzero(tail <= rarest)
-    # Up to a cell a class is lost to rounding here.
-    far = min(float(edges[reached[0]]) + reference.size * far / _COARSE_CELLS, largest) if reached.size else largest
-    edges, tail = kl_tail(weights, reference, max(grid_bits / 4.0, far / _MAX_CELLS), far, round_up=True)
-    # The first edge beyond which at most delta is left. A window that lies on the edge is not beyond it, whichever way
-    # the last bit of its divergence falls.
-    first = np.searchsorted(-tail, -wanted, side="left")
-    thresholds = np.append(edges + 1e-9, math.inf)[first]
-    return np.where(thresholds >= largest, math.inf, thresholds)
+    # Rounding costs up to half a cell a class.
+    edges += 0.5 * (reference.size + 1) * far / _COARSE_CELLS
+    first = np.searchsorted(-tail, -deltas, side="left")
+    reach: NDArray[np.float64] = np.clip(np.append(edges, math.inf)[first], 2.0 * far / _COARSE_CELLS, largest)
+    return reach
 
 
 def kl_exceedance(
