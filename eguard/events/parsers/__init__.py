@@ -1,7 +1,7 @@
 """Parsers: files of every supported format become events, a stream at a time.
 
 >>> sorted(FORMATS)[:2]
-['ait', 'sysmon-csv']
+['ait', 'auditd']
 """
 
 from eguard.events.parsers.formats import FORMATS, Format

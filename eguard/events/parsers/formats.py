@@ -8,7 +8,18 @@ from typing import Final
 
 from eguard.events.columns import EventBatch
 from eguard.events.model import Event
-from eguard.events.parsers import ait_alerts, sysmon_csv
+from eguard.events.parsers import (
+    ait_alerts,
+    auditd,
+    defender,
+    messages_csv,
+    osquery,
+    security_csv,
+    sigma_positives,
+    sysmon,
+    sysmon_csv,
+    zeek,
+)
 from eguard.events.parsers.lines import LineReader
 
 EventReader = Callable[[LineReader, str], Iterator[Event]]
@@ -45,7 +56,30 @@ def _has_columns(*names: str) -> Callable[[str], bool]:
     return lambda head: wanted <= set(head.rstrip("\r").split(","))
 
 
+def _is_windows_json(head: str) -> bool:
+    return head.startswith("{") and ('"Channel"' in head or '"\\u003cEvent' in head or '"<Event' in head)
+
+
+def _is_zeek(head: str) -> bool:
+    return head.startswith(("#separator", "#fields")) or (head.startswith("{") and '"id' in head and "orig_h" in head)
+
+
+def _is_osquery(head: str) -> bool:
+    return head.startswith("{") and '"hostIdentifier"' in head
+
+
+def _is_audit(head: str) -> bool:
+    return "audit(" in head or "AuditdMessage" in head
+
+
+def _is_sigma_positives(head: str) -> bool:
+    return head.startswith("{") and '"rule_id"' in head and '"event_data"' in head
+
+
 _ALL: Final = (
+    Format(
+        "sysmon", "Sysmon and Security logs as JSON lines; Sysmon for Linux in syslog", _is_windows_json, sysmon.read
+    ),
     Format(
         "sysmon-csv",
         "derived table of Sysmon and Security events",
@@ -53,10 +87,37 @@ _ALL: Final = (
         read_batches=sysmon_csv.read_batches,
     ),
     Format(
+        "defender",
+        "process creations of Microsoft Defender for Endpoint, CSV export",
+        _has_columns(*defender.COLUMNS),
+        defender.read,
+    ),
+    Format("osquery", "differential results of osquery, JSON lines", _is_osquery, osquery.read),
+    Format("auditd", "Linux audit: audit.log, AUOMS in syslog JSON, CSV export", _is_audit, auditd.read),
+    Format(
+        "security-csv",
+        "Security 4688 process creations, CSV export",
+        _has_columns(*security_csv.COLUMNS),
+        security_csv.read,
+    ),
+    Format("zeek", "Zeek conn, http, ssl and dns logs, TSV or JSON lines", _is_zeek, zeek.read),
+    Format(
         "ait",
-        "AIT alert data set (Wazuh, Suricata, AMiner)",
+        "AIT alert data set (Wazuh, Suricata, AMiner), CSV",
         _has_columns(*ait_alerts.COLUMNS),
         read_batches=ait_alerts.read_batches,
+    ),
+    Format(
+        "messages-csv",
+        "messages inside long connections, CSV",
+        _has_columns(*messages_csv.COLUMNS),
+        messages_csv.read,
+    ),
+    Format(
+        "sigma-positives",
+        "Windows events that a named Sigma rule must match, JSON lines",
+        _is_sigma_positives,
+        sigma_positives.read,
     ),
 )
 

@@ -86,3 +86,15 @@ class LineReader:
             last = b""
         self._pending, self._is_too_long, self._is_first = b"", False, True
         return [last] if last else []
+
+
+def first_line(path: Path) -> str:
+    """Return the first line of a file that is not blank, empty if there is none; damage behind it does not matter."""
+    try:
+        for block in LineReader(path, ParseReport()).blocks():
+            for line in block:
+                if line.strip():
+                    return line.decode("utf-8", "replace")
+    except CorruptFileError:
+        pass
+    return ""

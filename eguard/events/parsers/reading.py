@@ -10,7 +10,7 @@ from eguard.errors import CorruptFileError, UnknownFormatError
 from eguard.events.columns import EventBatch
 from eguard.events.model import Event
 from eguard.events.parsers.formats import FORMATS, Format
-from eguard.events.parsers.lines import LineReader
+from eguard.events.parsers.lines import LineReader, first_line
 from eguard.events.parsers.report import ParseReport
 from eguard.events.parsers.rows import BLOCK_ROWS
 
@@ -89,7 +89,7 @@ def detect_format(path: Path | str) -> str:
         No parser claims it, or it is empty.
     """
     path = Path(path)
-    head = next((line for line in _first_lines(path) if line.strip()), "")
+    head = first_line(path)
     for name, candidate in FORMATS.items():
         if candidate.claims(head):
             return name
@@ -98,16 +98,6 @@ def detect_format(path: Path | str) -> str:
         remedy=f"Name the format: {', '.join(FORMATS)}.",
         path=str(path),
     )
-
-
-def _first_lines(path: Path) -> Iterator[str]:
-    """Yield the first lines of a file; damage behind them does not matter here."""
-    try:
-        for block in LineReader(path, ParseReport()).blocks():
-            for line in block:
-                yield line.decode("utf-8", "replace")
-    except CorruptFileError:
-        return
 
 
 def _opened(path: Path, name: str | None, report: ParseReport | None) -> Iterator[tuple[LineReader, Format]]:

@@ -13,7 +13,8 @@ class ParseReport:
 
     Every row read ends in exactly one place: ``rows_read == accepted + sum(skipped) + sum(rejected)``. A row is
     *skipped* when it is sound but carries no event that eGuard takes (another log channel, a repeated header), and
-    *rejected* when it is bad (malformed, no time, a number out of range). `damage` says where a file broke off.
+    *rejected* when it is bad (malformed, no time, a number out of range). *Repaired* rows are accepted ones that had
+    to be mended. `damage` says where a file broke off.
 
     Examples
     --------
@@ -27,6 +28,7 @@ class ParseReport:
     accepted: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
+    repaired: Counter[str] = field(default_factory=Counter)
     damage: str = ""
 
     @property
@@ -46,6 +48,10 @@ class ParseReport:
         """Count bad rows."""
         self.rejected[reason] += rows
 
+    def repair(self, reason: str) -> None:
+        """Count a mended row, besides accepting it."""
+        self.repaired[reason] += 1
+
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as JSON-ready values with sorted reasons."""
         return {
@@ -53,5 +59,6 @@ class ParseReport:
             "accepted": self.accepted,
             "skipped": dict(sorted(self.skipped.items())),
             "rejected": dict(sorted(self.rejected.items())),
+            "repaired": dict(sorted(self.repaired.items())),
             "damage": self.damage,
         }

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from eguard.errors import CorruptFileError, UnknownFormatError
+from eguard.errors import CorruptFileError, ParseError, UnknownFormatError
 from eguard.events.columns import EventBatch
+from eguard.events.model import Event
 from eguard.events.parsers.lines import LineReader
 from eguard.events.parsers.report import ParseReport
 
+_R = TypeVar("_R")
 #: Rows that are worked on together. Small, because the collector walks over every list that is alive.
 BLOCK_ROWS: Final = 512
 #: Fields of some rows, column by column.
@@ -37,6 +39,25 @@ def json_objects(lines: LineReader) -> Iterator[dict[str, Any]]:
                 yield value
             else:
                 report.reject("not_an_object")
+
+
+def events_of(records: Iterable[_R], translate: Callable[[_R], Event | str], report: ParseReport) -> Iterator[Event]:
+    """Translate records one by one.
+
+    `translate` returns the event, or the reason why a sound record is skipped, or raises `ParseError` with a
+    ``reason`` for a bad one. Each is counted.
+    """
+    for record in records:
+        try:
+            outcome = translate(record)
+        except ParseError as error:
+            report.reject(error.context.get("reason", "bad_row"))
+            continue
+        if isinstance(outcome, str):
+            report.skip(outcome)
+        else:
+            report.accept()
+            yield outcome
 
 
 class CsvTable:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
 from eguard.errors import ParseError
 
+#: Fields of a record by name, as text.
+Fields = dict[str, str]
 _T = TypeVar("_T")
 #: First second of the year 10000; a later time is a mistake.
 _END_OF_TIME_UNIX: Final = 253_402_300_800.0
@@ -132,6 +134,21 @@ def base_name(path: str) -> str:
 def known(text: str | None) -> str:
     """Return text, with the marks for "absent" (``-`` and ``?``) as the empty string."""
     return "" if text is None or text in {"-", "?"} else text
+
+
+def text_fields(record: Mapping[str, Any]) -> Fields:
+    """Return values as text: what is null is dropped, lists are joined by commas."""
+    return {
+        name: value if type(value) is str else _as_text(value) for name, value in record.items() if value is not None
+    }
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return ",".join(_as_text(item) for item in value)
+    return str(value)
 
 
 def _refused(reason: str, value: object) -> ParseError:

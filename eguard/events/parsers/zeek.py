@@ -1,0 +1,143 @@
+"""Zeek logs, TSV and JSON: connections, HTTP requests, TLS handshakes and DNS queries.
+
+The endpoint is the originator. Names come with dots (Zeek's own) or underscores (some pipelines); TSV names its columns
+in a header that may come again when files were joined. Other Zeek logs are counted and passed over.
+
+References
+----------
+Zeek documentation, "Log Formats and Inspection".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from eguard.errors import ParseError
+from eguard.events.model import Event, EventClass
+from eguard.events.parsers.lines import LineReader
+from eguard.events.parsers.scalars import (
+    known,
+    port_number,
+    seconds_span,
+    text_fields,
+    time_from_iso,
+    time_from_seconds,
+    whole_number,
+)
+
+_DECODER: Final = msgspec.json.Decoder()
+_UNSET: Final = frozenset({"", "-", "(empty)"})
+_UNDERSCORED: Final = {f"id_{end}_{what}": f"id.{end}_{what}" for end in ("orig", "resp") for what in ("h", "p")}
+#: Fields that tell the kind of log, for JSON that does not name it.
+_TELLING_FIELDS: Final = (
+    *(("query", "dns"), ("trans_id", "dns"), ("trans_depth", "http"), ("method", "http")),
+    *(("server_name", "ssl"), ("cipher", "ssl"), ("established", "ssl"), ("conn_state", "conn"), ("duration", "conn")),
+)
+_KINDS: Final = frozenset({"conn", "dns", "http", "ssl"})
+#: Sent, received and duration by kind of log.
+_MEASURES: Final[dict[str, tuple[str, str, str]]] = {
+    "conn": ("orig_bytes", "resp_bytes", "duration"),
+    "http": ("request_body_len", "response_body_len", ""),
+    "ssl": ("", "", ""),
+    "dns": ("", "", "rtt"),
+}
+_NAMES: Final = {"http": "host", "ssl": "server_name", "dns": "query"}
+
+
+def read(lines: LineReader, group: str) -> Iterator[Event]:
+    """Yield the events of a file."""
+    header: list[str] = []
+    kind = ""
+    report = lines.report
+    for block in lines.blocks():
+        for line in block:
+            if line.startswith(b"#"):
+                if line.startswith(b"#fields"):
+                    header = line.decode("utf-8", "replace").rstrip("\r").split("\t")[1:]
+                elif line.startswith(b"#path"):
+                    kind = line.decode("utf-8", "replace").split()[-1]
+                continue
+            if not line.strip():
+                continue
+            try:
+                record = _json_record(line) if line.startswith(b"{") else _tsv_record(line, header)
+                record_kind = (kind if header else "") or _kind_of(record)
+                event = _event(record, record_kind, group) if record_kind in _KINDS else None
+            except ParseError as error:
+                report.reject(error.context["reason"])
+                continue
+            if event is None:
+                report.skip("other_log")
+                continue
+            report.accept()
+            yield event
+
+
+def _tsv_record(line: bytes, header: list[str]) -> dict[str, Any]:
+    if not header:
+        raise ParseError("a row stands before the line that names the columns", reason="no_header")
+    try:
+        values = line.decode().rstrip("\r").split("\t")
+    except UnicodeDecodeError as error:
+        raise ParseError("the row is not UTF-8", reason="not_utf8") from error
+    if len(values) == len(header) + 1 and not values[-1]:
+        values.pop()  # some writers end every row with a tab
+    if len(values) != len(header):
+        raise ParseError(f"{len(values)} values for {len(header)} columns", reason="wrong_column_count")
+    return {name: value for name, value in zip(header, values, strict=True) if value not in _UNSET}
+
+
+def _json_record(line: bytes) -> dict[str, Any]:
+    try:
+        value = _DECODER.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ParseError("the line is not JSON", reason="bad_json") from error
+    return {_UNDERSCORED.get(name, name): content for name, content in value.items()}
+
+
+def _kind_of(record: dict[str, Any]) -> str:
+    """Return the kind of log that a JSON record is from, as it says itself or as its fields tell."""
+    told = record.get("_path") or record.get("@stream")
+    if isinstance(told, str) and told:
+        return told
+    for name, kind in _TELLING_FIELDS:
+        if name in record:
+            return kind
+    return ""
+
+
+def _event(record: dict[str, Any], kind: str, group: str) -> Event:
+    host, stamp = record.get("id.orig_h"), record.get("ts")
+    if not (isinstance(host, str) and host):
+        raise ParseError("the record names no originator", reason="no_host")
+    sent, received, duration = _MEASURES[kind]
+    name = str(record.get(_NAMES.get(kind, ""), "") or "")
+    fields = None if kind == "conn" else text_fields(record)
+    is_iso = isinstance(stamp, str) and "T" in stamp
+    return Event(
+        time_unix=time_from_iso(str(stamp)) if is_iso else time_from_seconds(stamp),
+        host_id=host,
+        event_class=EventClass.DNS_QUERY if kind == "dns" else EventClass.NETWORK_CONNECT,
+        source="zeek",
+        event_type=kind,
+        group=group,
+        target=known(name).lower(),
+        destination_address=str(record.get("id.resp_h", "")),
+        destination_port=port_number(record.get("id.resp_p")),
+        sent_bytes=whole_number(record.get(sent)),
+        received_bytes=whole_number(record.get(received)),
+        duration_seconds=seconds_span(record.get(duration)),
+        event_bytes=sum(len(str(value)) for value in record.values()),
+        label=_label(record),
+        fields=fields,
+    )
+
+
+def _label(record: dict[str, Any]) -> str:
+    """Return the label of a labelled log: its detail if it is malicious, else nothing."""
+    if str(record.get("label", "")).lower() != "malicious":
+        return ""
+    return str(record.get("detailedlabel") or "malicious")
