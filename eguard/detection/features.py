@@ -6,6 +6,7 @@ plain Python, and the tests hold the two equal. Columns 7 and 41 come from a mod
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from eguard.detection.feature_contract import (
     contract,
     contract_sha256,
 )
-from eguard.detection.feature_inputs import FeatureInputs, Numbers
+from eguard.detection.feature_inputs import FeatureInputs
 from eguard.detection.feature_row import extract_one
 from eguard.detection.fitted_tables import FittedTables
 from eguard.detection.text_statistics import byte_statistics, compressed_fraction, distinct_texts, text_bytes
@@ -75,14 +76,52 @@ def extract_features(inputs: FeatureInputs, tables: FittedTables | None = None) 
     """
     inputs.check()
     rows = np.zeros((len(inputs), N_FEATURES))
-    columns = {**_layers(inputs), **_texts(inputs), **_tree(inputs), **_context(inputs)}
-    for name, values in columns.items():
-        rows[:, FEATURE_INDEX[name]] = values
+    for names, columns in (_scaled(inputs), _flags(inputs), _log_scaled(inputs), _texts(inputs)):
+        rows[:, [FEATURE_INDEX[name] for name in names]] = columns
     for product, (left, right) in INTERACTIONS.items():
         rows[:, FEATURE_INDEX[product]] = rows[:, FEATURE_INDEX[left]] * rows[:, FEATURE_INDEX[right]]
     return rows if tables is None else tables.apply(rows, inputs.event_class, inputs.rule_id)
 
 
+#: Feature: (input, value at which the feature reaches 1).
+SCALED: Final = {
+    "z2_temporal_count": ("rule_matches_60s", 3.0),
+    "z4_killchain_count": ("tactics_1h", 3.0),
+    "yara_hit_count": ("yara_hits", 5.0),
+    "string_sig_count": ("string_signature_hits", 5.0),
+    "dst_port_risk": ("port_rarity", 1.0),
+    "multi_layer_count": ("layers_fired", 4.0),
+    "event_size_norm": ("event_bytes", 4096.0),
+    "container_risk": ("container_risk", 1.0),
+    "behavioral_alarm_count": ("behavioural_alarms_1h", 5.0),
+    "tree_depth": ("tree_depth", 10.0),
+    "child_entropy": ("child_entropy", 1.0),
+    "rare_parent_child_score": ("parent_child_rarity", 1.0),
+    "c2_beacon_mi": ("beacon_mi_bits", 3.0),
+    "beacon_periodicity": ("beacon_periodicity", 1.0),
+    "rule_rarity_host": ("rule_rarity_host", 1.0),
+    "rule_rarity_fleet": ("rule_rarity_fleet", 1.0),
+    "rule_burst": ("rule_burst", 1.0),
+    "distinct_rules": ("distinct_rules", 1.0),
+    "silence_before": ("silence_before", 1.0),
+    "detector_agreement": ("detector_agreement", 1.0),
+    "hour_rarity": ("hour_rarity", 1.0),
+}
+#: Feature: input; 1 where it is positive.
+FLAGS: Final = {
+    "z1_ioc_hit": "ioc_hit",
+    "z3_anomaly_high": "anomaly_high",
+    "z3_anomaly_med": "anomaly_medium",
+    "uid_is_root": "is_elevated",
+    "prefilter_hit": "prefilter_hit",
+}
+#: Feature: input; log2(1 + n)/8.
+LOG_SCALED: Final = {
+    "tree_breadth": "siblings_alive",
+    "spawn_rate": "spawned_60s",
+    "fleet_cooccurrence": "cooccurring_hosts",
+}
+LOG2_SCALE: Final = 8.0
 #: Products of two features, taken when those are in place.
 INTERACTIONS: Final = {
     "z1_z2_interaction": ("z1_ioc_hit", "z2_temporal_count"),
@@ -91,79 +130,42 @@ INTERACTIONS: Final = {
 }
 
 
-def _share(values: Numbers, scale: float = 1.0) -> Rows:
-    """Return values/scale, clamped to [0, 1]; NaN counts as 0."""
-    clamped: Rows = np.clip(np.nan_to_num(np.asarray(values, np.float64), nan=0.0) / scale, 0.0, 1.0)
-    return clamped
+def _stack(inputs: FeatureInputs, names: Iterable[str]) -> Rows:
+    """Return inputs side by side as float64, NaN as 0."""
+    stacked = np.column_stack([np.asarray(getattr(inputs, name), np.float64) for name in names])
+    stacked[np.isnan(stacked)] = 0.0
+    return stacked
 
 
-def _flag(values: Numbers) -> Rows:
-    return (np.nan_to_num(np.asarray(values, np.float64), nan=0.0) > 0.0).astype(np.float64)
+def _scaled(inputs: FeatureInputs) -> tuple[Iterable[str], Rows]:
+    scales = np.array([scale for _, scale in SCALED.values()])
+    return SCALED, np.clip(_stack(inputs, (name for name, _ in SCALED.values())) / scales, 0.0, 1.0)
 
 
-def _log_share(counts: Numbers, scale: float) -> Rows:
-    """Return log2(1 + n)/scale, clamped to [0, 1]."""
-    return _share(np.log2(1.0 + np.maximum(np.nan_to_num(np.asarray(counts, np.float64), nan=0.0), 0.0)), scale)
+def _flags(inputs: FeatureInputs) -> tuple[Iterable[str], Rows]:
+    return FLAGS, (_stack(inputs, FLAGS.values()) > 0.0).astype(np.float64)
 
 
-def _layers(inputs: FeatureInputs) -> dict[str, Rows]:
-    return {
-        "z1_ioc_hit": _flag(inputs.ioc_hit),
-        "z2_temporal_count": _share(inputs.rule_matches_60s, 3),
-        "z3_anomaly_high": _flag(inputs.anomaly_high),
-        "z3_anomaly_med": _flag(inputs.anomaly_medium),
-        "z4_killchain_count": _share(inputs.tactics_1h, 3),
-        "yara_hit_count": _share(inputs.yara_hits, 5),
-        "string_sig_count": _share(inputs.string_signature_hits, 5),
-        "uid_is_root": _flag(inputs.is_elevated),
-        "dst_port_risk": _share(inputs.port_rarity),
-        "prefilter_hit": _flag(inputs.prefilter_hit),
-        "multi_layer_count": _share(inputs.layers_fired, 4),
-        "event_size_norm": _share(inputs.event_bytes, 4096),
-        "container_risk": _share(inputs.container_risk),
-        "behavioral_alarm_count": _share(inputs.behavioural_alarms_1h, 5),
-        "c2_beacon_mi": _share(inputs.beacon_mi_bits, 3),
-        "beacon_periodicity": _share(inputs.beacon_periodicity),
-    }
+def _log_scaled(inputs: FeatureInputs) -> tuple[Iterable[str], Rows]:
+    counts = np.maximum(_stack(inputs, LOG_SCALED.values()), 0.0)
+    return LOG_SCALED, np.minimum(np.log2(1.0 + counts) / LOG2_SCALE, 1.0)
 
 
-def _texts(inputs: FeatureInputs) -> dict[str, Rows]:
+def _texts(inputs: FeatureInputs) -> tuple[Iterable[str], Rows]:
     lines, row_of = distinct_texts(inputs.command_line)
-    line = byte_statistics(lines).take(row_of)
     compression = np.array([compressed_fraction(text_bytes(text)) for text in lines])
+    line = byte_statistics(lines).take(row_of)
     label = byte_statistics([name.partition(".")[0].lower() for name in inputs.dns_name])
     path = byte_statistics(inputs.file_path)
-    return {
-        "has_command_line": (line.n_bytes > 0).astype(np.float64),
-        "cmdline_length_norm": _share(line.n_bytes, 500),
-        "cmdline_renyi_h2": _share(np.where(line.n_bytes >= RENYI_MIN_BYTES, line.renyi2_bits, 0.0), 8),
+    columns = {
+        "has_command_line": line.n_bytes > 0,
+        "cmdline_length_norm": line.n_bytes / 500.0,
+        "cmdline_renyi_h2": np.where(line.n_bytes >= RENYI_MIN_BYTES, line.renyi2_bits, 0.0) / 8.0,
         "cmdline_compression": compression[row_of],
-        "cmdline_min_entropy": _share(line.min_entropy_bits, 8),
-        "cmdline_entropy_gap": _share(line.shannon_bits - line.min_entropy_bits, 4),
-        "dns_entropy": _share(label.shannon_bits, LABEL_ENTROPY_BITS),
-        "file_path_entropy": _share(path.shannon_bits, 8),
-        "file_path_depth": _share(path.separators, 10),
+        "cmdline_min_entropy": line.min_entropy_bits / 8.0,
+        "cmdline_entropy_gap": (line.shannon_bits - line.min_entropy_bits) / 4.0,
+        "dns_entropy": label.shannon_bits / LABEL_ENTROPY_BITS,
+        "file_path_entropy": path.shannon_bits / 8.0,
+        "file_path_depth": path.separators / 10.0,
     }
-
-
-def _tree(inputs: FeatureInputs) -> dict[str, Rows]:
-    return {
-        "tree_depth": _share(inputs.tree_depth, 10),
-        "tree_breadth": _log_share(inputs.siblings_alive, 8),
-        "child_entropy": _share(inputs.child_entropy),
-        "spawn_rate": _log_share(inputs.spawned_60s, 8),
-        "rare_parent_child_score": _share(inputs.parent_child_rarity),
-    }
-
-
-def _context(inputs: FeatureInputs) -> dict[str, Rows]:
-    return {
-        "rule_rarity_host": _share(inputs.rule_rarity_host),
-        "rule_rarity_fleet": _share(inputs.rule_rarity_fleet),
-        "rule_burst": _share(inputs.rule_burst),
-        "distinct_rules": _share(inputs.distinct_rules),
-        "silence_before": _share(inputs.silence_before),
-        "detector_agreement": _share(inputs.detector_agreement),
-        "hour_rarity": _share(inputs.hour_rarity),
-        "fleet_cooccurrence": _log_share(inputs.cooccurring_hosts, 8),
-    }
+    return columns, np.clip(np.column_stack(list(columns.values())), 0.0, 1.0)
