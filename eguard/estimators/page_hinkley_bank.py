@@ -136,6 +136,7 @@ class PageHinkleyBank:
         if named.size == 0:
             return np.zeros(0, dtype=np.bool_)
         if isinstance(index, slice):
+            self._restart_alarmed(named)
             return self._advance(self._state[:, index], values)
         turns = self._slots[: index.size] if index.size <= len(self) else np.arange(index.size)
         self._stamp[index] = turns
@@ -166,6 +167,7 @@ class PageHinkleyBank:
         return alarms
 
     def _scatter(self, index: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        self._restart_alarmed(index)
         # Row by row: NumPy gathers along one axis several times faster than along the second of two.
         state = np.stack([row[index] for row in self._state])
         alarms = self._advance(state, values)
@@ -176,8 +178,6 @@ class PageHinkleyBank:
     def _advance(self, state: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Advance `state`, shape (5, n), in place; the arithmetic is that of `PageHinkley.update`, in its order."""
         settings = self._settings
-        if self._may_be_in_alarm:
-            self._restart_alarmed(state)
         count, mean, squares = state[_COUNT], state[_MEAN], state[_SQUARES]
         deviation, step, excess, increment = self._scratch[:, : values.size]
         np.subtract(values, mean, out=deviation)
@@ -205,10 +205,13 @@ class PageHinkleyBank:
         self._may_be_in_alarm = self._may_be_in_alarm or bool(alarms.any())
         return alarms
 
-    def _restart_alarmed(self, state: NDArray[np.float64]) -> None:
-        state[:, self._in_alarm(state)] = 0.0
+    def _restart_alarmed(self, index: NDArray[np.intp]) -> None:
+        """Start those of the named streams afresh that their last value left in alarm."""
+        if not self._may_be_in_alarm:
+            return
+        self._state[:, index[self._in_alarm(self._state[:, index])]] = 0.0
         self._may_be_burning_in = True
-        # Streams that take no part in this call may still be in alarm.
+        # Streams that take no part now may still be in alarm.
         self._may_be_in_alarm = bool(self._in_alarm(self._state).any())
 
     def _past_burn_in(self, count: NDArray[np.float64]) -> NDArray[np.bool_] | None:
