@@ -1,4 +1,4 @@
-"""From a bundle's verified bytes to what an engine detects with: each file is read, checked against the others, counted.
+"""From a bundle's verified bytes to what an engine detects with: each file is read, checked with the others, counted.
 
 The counts are what *this* loader understood; whoever verified the bundle compares them with its manifest.
 """
