@@ -53,6 +53,10 @@ class ProfileTable:
         Since when a key is learning anew after a drift alarm; NaN otherwise.
     seq, dirty_since : ndarray of int64
         Sequence number of the latest change, and of the first change not uploaded yet (0 when clean).
+    held : HeldWindows
+        Events of alerting windows, kept out of the counts until they are adjudicated.
+    seeds : PriorTable
+        Seeds of the current fleet generation, those for keys not seen yet included.
     evicted : list of (key, slot)
         Evictions of the latest `slots_for`, for whoever keeps state by slot beside this table.
 
@@ -187,25 +191,6 @@ class ProfileTable:
         np.add.at(self.counts, slots, counts)
         np.add.at(self.sample_count, slots, counts.sum(axis=1))
         self._mark_changed(np.unique(slots))
-
-    def hold_back(self, window_id: str, slot: int, counts: NDArray[np.int64], held_at: float) -> None:
-        """Take the events of an alerting window, already learned, out of the counts until they are adjudicated.
-
-        A `window_id` that is held already changes nothing.
-
-        Raises
-        ------
-        ValueError
-            The slot has not learned those events.
-        """
-        if window_id in self.held:
-            return
-        if np.any(counts > self.counts[slot]):
-            raise ValueError(f"slot {slot} holds fewer events than window {window_id} takes back")
-        self.held.hold(window_id, self.index.key_of(slot), counts, held_at)
-        self.counts[slot] -= counts
-        self.sample_count[slot] -= counts.sum()
-        self._mark_changed(np.array([slot], dtype=np.intp))
 
     def adjudicate(self, window_id: str, *, is_benign: bool) -> bool:
         """Learn a held window if its alert was benign, else drop it; return whether events were learned."""

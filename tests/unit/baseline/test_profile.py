@@ -99,44 +99,37 @@ def test_every_change_raises_seq():
     assert table.seq[slots[1]] == first[1]
 
 
-def test_held_events_are_out_of_the_counts_until_judged_benign():
+def test_held_events_are_learned_once_when_judged_benign():
     table = ProfileTable(capacity=4)
-    slots = observe(table, [SH] * 5, [0, 0, 0, 3, 3], [1, 2, 3, 4, 5])
-    window = np.array([1, 0, 0, 2, 0, 0, 0, 0])
-    table.hold_back("alert", slots[0], window, held_at=5.0)
-    table.hold_back("alert", slots[0], window, held_at=5.0)
-    assert table.counts[slots[0]].tolist() == [2, 0, 0, 0, 0, 0, 0, 0]
+    slots = observe(table, [SH] * 2, [0, 0], [1, 2])
+    seq = table.seq[slots[0]]
+    table.held.hold("alert", SH, np.array([1, 0, 0, 2, 0, 0, 0, 0]), held_at=5.0)
     assert table.sample_count[slots[0]] == 2
     assert table.adjudicate("alert", is_benign=True)
     assert table.counts[slots[0]].tolist() == [3, 0, 0, 2, 0, 0, 0, 0]
+    assert table.seq[slots[0]] > seq
     assert not table.adjudicate("alert", is_benign=True)
     assert table.sample_count[slots[0]] == 5
 
 
 def test_true_positives_are_never_learned():
     table = ProfileTable(capacity=4)
-    slots = observe(table, [SH] * 3, [3, 3, 3], [1, 2, 3])
-    table.hold_back("alert", slots[0], np.array([0, 0, 0, 3, 0, 0, 0, 0]), held_at=3.0)
+    slots = table.slots_for([SH], np.array([1.0]))
+    table.held.hold("alert", SH, np.array([0, 0, 0, 3, 0, 0, 0, 0]), held_at=3.0)
     assert not table.adjudicate("alert", is_benign=False)
+    assert not table.adjudicate("alert", is_benign=True)
     assert table.sample_count[slots[0]] == 0
     assert table.held.dropped_events_total == 3
 
 
 def test_a_verdict_on_an_evicted_key_is_dropped_not_credited_to_its_successor():
     table = ProfileTable(capacity=1)
-    slots = observe(table, [SH] * 2, [3, 3], [1, 2])
-    table.hold_back("alert", slots[0], np.array([0, 0, 0, 1, 0, 0, 0, 0]), held_at=2.0)
+    observe(table, [SH] * 2, [3, 3], [1, 2])
+    table.held.hold("alert", SH, np.array([0, 0, 0, 1, 0, 0, 0, 0]), held_at=2.0)
     observe(table, [LS], [0], [3])
     assert not table.adjudicate("alert", is_benign=True)
     assert table.counts[0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
     assert table.held.dropped_windows_total == 1
-
-
-def test_nobody_takes_back_what_was_never_learned():
-    table = ProfileTable(capacity=4)
-    slots = observe(table, [SH], [0], [1])
-    with pytest.raises(ValueError, match="fewer events"):
-        table.hold_back("alert", slots[0], np.array([2, 0, 0, 0, 0, 0, 0, 0]), held_at=1.0)
 
 
 def test_relearning_starts_at_zero_and_hands_out_the_archive():
