@@ -83,7 +83,7 @@ def event_phase(times: Array) -> PhaseTest:
     best = float(power.max())
     fundamental = int(cycles[np.argmax(power >= FUNDAMENTAL_SHARE * best)])
     near = (fundamental + np.linspace(-1.0, 1.0, 33)) / (2.0 * span)
-    sharpest = near[np.abs(_unit_phases(2.0 * np.pi * near[:, None] * times).sum(axis=1)).argmax()]
+    sharpest = near[np.abs(np.exp(2j * np.pi * near[:, None] * times).sum(axis=1)).argmax()]
     return PhaseTest(best, min(1.0, cycles.size * math.exp(-best)), float(1.0 / sharpest))
 
 
@@ -94,7 +94,7 @@ def interval_phase(intervals: Array) -> tuple[PhaseTest, float]:
     held at 0: only there are intervals multiples of it.
     """
     n, median = intervals.size, float(np.median(intervals))
-    phases = _unit_phases(2.0 * np.pi * (intervals / median) / CANDIDATES[:, None]).mean(axis=1)
+    phases = np.exp(2j * np.pi * (intervals / median) / CANDIDATES[:, None]).mean(axis=1)
     coherence = float(np.abs(phases).max())
     at_zero = phases.real
     candidate = median * float(CANDIDATES[np.flatnonzero(at_zero >= at_zero.max() - 0.05)[-1]])
@@ -111,14 +111,6 @@ def dispersion(intervals: Array) -> PhaseTest:
     return PhaseTest(regularity, _table_p_value(regularity, intervals.size, REGULARITY_NULL), median)
 
 
-def _unit_phases(angle: Array) -> NDArray[np.complex128]:
-    """Return exp(i*angle); real sine and cosine are vectorised, the complex exponential is not."""
-    phases = np.empty(angle.shape, dtype=np.complex128)
-    np.cos(angle, out=phases.real)
-    np.sin(angle, out=phases.imag)
-    return phases
-
-
 def _half_cycle_sums(u: Array, last: int) -> NDArray[np.complex128]:
     """Return sum(exp(i*pi*k*u)) for k = 0 .. last and u in [0, 1].
 
@@ -126,8 +118,8 @@ def _half_cycle_sums(u: Array, last: int) -> NDArray[np.complex128]:
     matrix product of two small tables: the number of exponentials falls from n*last to 2*n*sqrt(last).
     """
     stride = 1 << (last.bit_length() + 1) // 2
-    giants = _unit_phases(np.pi * np.arange(0, last + 1, stride)[:, None] * u)
-    babies = _unit_phases(np.pi * np.arange(stride)[:, None] * u)
+    giants = np.exp(1j * np.pi * np.arange(0, last + 1, stride)[:, None] * u)
+    babies = np.exp(1j * np.pi * np.arange(stride)[:, None] * u)
     # einsum and not @: a threaded BLAS call costs more here than the product itself.
     sums: NDArray[np.complex128] = np.einsum("gi,ri->gr", giants, babies)
     return sums.ravel()[: last + 1]
