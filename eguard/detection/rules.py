@@ -1,0 +1,218 @@
+"""Layer 2: Sigma rules as compact JSON predicates, matched against batches of events.
+
+The pipeline compiles the rules with pySigma (`eguard.mlops.rules`); an endpoint reads the result with this module and
+needs neither pySigma nor YAML. Most events repeat ones already seen, down to the last field that a rule can read:
+answers are remembered by those fields, so that a repeated event costs one dictionary look-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from eguard.detection.log_sources import LogSource, log_source_of
+from eguard.detection.recent_cache import RecentCache
+from eguard.detection.rule_header import Rule, Selector, read_header
+from eguard.detection.rule_predicates import Predicate, read_predicate
+from eguard.detection.rule_route import RuleRoute
+from eguard.detection.sigma_fields import aliases_of, view_of_columns, view_of_record
+from eguard.detection.sigma_view import SigmaView
+from eguard.errors import RuleError
+from eguard.events.columns import EventBatch
+from eguard.events.model import Event
+
+#: Version of the JSON form; another one is refused.
+RULES_FORMAT: Final = 1
+#: Distinct events whose answers are remembered, and the characters that their fields may hold together.
+REMEMBERED_EVENTS: Final = 65_536
+REMEMBERED_CHARACTERS: Final = 1 << 25
+
+_NO_MATCH: Final[tuple[int, ...]] = ()
+#: Columns of a key that say where an event comes from.
+_ORIGIN_COLUMNS: Final = 4
+#: Sysmon's event for registry keys, whose log source depends on a field.
+_SYSMON_REGISTRY: Final = 12
+#: No channel has a longer name; what hostile records put there must not fill memory.
+_CHANNEL_CHARACTERS: Final = 128
+
+
+class RuleSet:
+    r"""Compiled rules, ready to match.
+
+    Parameters
+    ----------
+    rules : iterable of (Rule, Selector, Predicate)
+        Header, log source and tree of each rule; their order gives the indices that `match` returns.
+
+    Attributes
+    ----------
+    rules : tuple of Rule
+        Headers by index.
+
+    Notes
+    -----
+    A rule matches an event only if it certainly holds: on events rebuilt from columns, whose unnamed fields are
+    unknown, an exclusion that cannot be checked keeps the rule silent. No text of an event makes `match` raise.
+
+    Examples
+    --------
+    >>> ruleset = RuleSet.from_json({"format": 1, "rules": [{
+    ...     "id": "6a1", "title": "Discovery", "author": "x", "level": "high", "status": "test", "path": "p.yml",
+    ...     "licence": "DRL-1.1", "tags": ["attack.discovery", "attack.t1033"],
+    ...     "selector": {"product": "windows", "category": "process_creation", "service": "", "event_codes": []},
+    ...     "predicate": ["endswith", "Image", ["\\whoami.exe"]]}]})
+    >>> batch = EventBatch(time_unix=[0.0], event_class=[0], source=["sysmon"], comm=["whoami.exe"])
+    >>> ruleset.match(batch), ruleset.rules[0].severity_fraction, ruleset.rules[0].techniques
+    ([(0,)], 0.75, ('T1033',))
+    """
+
+    def __init__(self, rules: Iterable[tuple[Rule, Selector, Predicate]]) -> None:
+        entries = list(rules)
+        self.rules: tuple[Rule, ...] = tuple(rule for rule, _, _ in entries)
+        self._selectors = tuple(selector for _, selector, _ in entries)
+        self._predicates = tuple(predicate for _, _, predicate in entries)
+        self._routes: dict[tuple[int, ...], RuleRoute] = {}
+        self._plans: RecentCache[tuple[Any, ...], _Plan] = RecentCache(4096)
+        self._answers: RecentCache[tuple[Any, ...], tuple[int, ...]] = RecentCache(
+            REMEMBERED_EVENTS, REMEMBERED_CHARACTERS, _characters
+        )
+
+    @classmethod
+    def from_json(cls, obj: Any, *, include_hunting: bool = False) -> RuleSet:
+        """Read what the rules stage wrote.
+
+        Parameters
+        ----------
+        obj : dict
+            Content of ``rules.json``.
+        include_hunting : bool
+            Load the threat-hunting rules too. They are noisy by intent and no evidence by themselves.
+
+        Raises
+        ------
+        RuleError
+            The form is of another version or malformed; names the rule.
+        """
+        if not isinstance(obj, dict) or obj.get("format") != RULES_FORMAT or not isinstance(obj.get("rules"), list):
+            raise RuleError(f"not a rule file of format {RULES_FORMAT}", reason="malformed")
+        entries = []
+        for item in obj["rules"]:
+            rule, selector = read_header(item)
+            if rule.is_hunting and not include_hunting:
+                continue
+            try:
+                entries.append((rule, selector, read_predicate(item.get("predicate"))))
+            except RuleError as error:
+                raise RuleError(f"rule {rule.id} ({rule.title}): {error}", rule_id=rule.id, **error.context) from error
+        return cls(entries)
+
+    def __len__(self) -> int:
+        return len(self.rules)
+
+    def match(self, batch: EventBatch) -> list[tuple[int, ...]]:
+        """Return, for each event, the indices of the rules that it satisfies, ascending; most often the empty tuple."""
+        answers: list[tuple[int, ...]] = []
+        remembered, remember = self._answers.get, self._answers.put
+        for number, key in enumerate(self._keys(batch)):
+            answer = remembered(key)
+            if answer is None:
+                event = batch.row(number)
+                plan = self._plan(event)
+                answer = plan.route.match(_view(event, plan)) if plan.route.fields else _NO_MATCH
+                remember(key, answer)
+            answers.append(answer)
+        return answers
+
+    def match_event(self, event: Event) -> tuple[int, ...]:
+        """Return the indices of the rules that one event satisfies."""
+        return self.match(EventBatch.from_events([event]))[0]
+
+    def explain(self, index: int, event: Event) -> list[tuple[str, str, str]]:
+        """Return (field, value, test) of what made rule `index` match; empty if it does not match the event."""
+        plan, predicate = self._plan(event), self._predicates[index]
+        if not self._selectors[index].covers(plan.log_source):
+            return []
+        view = _view(event, plan)
+        return list(dict.fromkeys(predicate.evidence(view))) if predicate.holds(view) else []
+
+    def _keys(self, batch: EventBatch) -> Iterable[tuple[Any, ...]]:
+        """Return, for each event, everything that its answer depends on."""
+        columns = zip(
+            # The first `_ORIGIN_COLUMNS` decide, with a record's own fields, the log source.
+            batch.source,
+            batch.event_code.tolist(),
+            batch.event_type,
+            batch.event_class.tolist(),
+            batch.comm,
+            batch.parent_comm,
+            batch.image_path,
+            batch.command_line,
+            batch.target,
+            batch.destination_address,
+            batch.destination_port.tolist(),
+            batch.user,
+            batch.file_sha256,
+            strict=True,
+        )
+        if batch.fields.count(None) == len(batch):
+            return columns
+        return (
+            key if fields is None else (*key, *self._record_key(key, image_path, fields))
+            for key, image_path, fields in zip(columns, batch.image_path, batch.fields, strict=True)
+        )
+
+    def _record_key(self, columns: tuple[Any, ...], image_path: str, fields: dict[str, str]) -> Iterable[Any]:
+        """Return the values of a record's own fields that some rule may read."""
+        plan = self._plan_for(columns[:_ORIGIN_COLUMNS], image_path, fields)
+        if plan.key_fields is None:
+            return sorted(fields.items())
+        return (plan.log_source, *map(fields.get, plan.key_fields))
+
+    def _plan(self, event: Event) -> _Plan:
+        """Return how an event is matched."""
+        origin = (event.source, event.event_code, event.event_type, event.event_class)
+        return self._plan_for(origin, event.image_path, event.fields or {})
+
+    def _plan_for(self, origin: tuple[Any, ...], image_path: str, fields: Mapping[str, str]) -> _Plan:
+        """Return the plan for what decides an event's log source; `origin` is source, code, type and class."""
+        image = (fields.get("Image") or image_path)[:1]
+        channel = (fields.get("Channel") or "")[:_CHANNEL_CHARACTERS]
+        action = (fields.get("EventType") or "")[:_CHANNEL_CHARACTERS] if origin[1] == _SYSMON_REGISTRY else ""
+        key = (*origin, image, channel, action)
+        plan = self._plans.get(key)
+        if plan is None:
+            log_source = log_source_of(*origin, image=image, channel=channel, registry_action=action)
+            plan = self._new_plan(log_source)
+            self._plans.put(key, plan)
+        return plan
+
+    def _new_plan(self, log_source: LogSource) -> _Plan:
+        """Gather the rules for a log source; sources with the same rules share one route."""
+        indices = tuple(index for index, selector in enumerate(self._selectors) if selector.covers(log_source))
+        route = self._routes.get(indices)
+        if route is None:
+            route = RuleRoute(indices, [self._predicates[index] for index in indices])
+            self._routes[indices] = route
+        names = None if "" in route.fields else tuple(sorted({*route.fields, *aliases_of(route.fields)}))
+        return _Plan(log_source, route, names)
+
+
+class _Plan(NamedTuple):
+    """How events of one log source are matched."""
+
+    log_source: LogSource
+    route: RuleRoute
+    #: Names under which a record may hold what the route's rules read; None: any name.
+    key_fields: tuple[str, ...] | None
+
+
+def _view(event: Event, plan: _Plan) -> SigmaView:
+    """Return an event under Sigma's field names."""
+    if event.fields is None:
+        return view_of_columns(event, plan.log_source)
+    return view_of_record(event, plan.log_source, plan.route.fields)
+
+
+def _characters(key: tuple[Any, ...]) -> int:
+    """Return how much text a key holds."""
+    return sum(len(part) for part in key if isinstance(part, str | tuple)) + 1
