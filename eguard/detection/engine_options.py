@@ -59,6 +59,8 @@ class EngineOptions:
         Events of the uniform sample that is scored beside the candidates and never alerts by itself.
     seed : int
         Seed of the reservoir; combined with the host's name, so that hosts draw independently.
+    learning_seconds : float
+        Alerts of a host younger than this ask for no response.
     windows : WindowOptions
         Settings of layer 3.
     """
@@ -67,4 +69,5 @@ class EngineOptions:
     max_processes: int = 8192
     reservoir_events: int = 256
     seed: int = 0
+    learning_seconds: float = 7 * 86_400.0
     windows: WindowOptions = field(default_factory=WindowOptions)

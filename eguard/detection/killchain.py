@@ -40,6 +40,9 @@ class MatchHistory:
         self._matches: OrderedDict[int | str, deque[float]] = OrderedDict()
         self._tactics: OrderedDict[int | str, dict[str, float]] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._matches)
+
     def record(
         self, process: int | str, root: int | str, time_unix: float, n_matches: int, tactics: Iterable[str]
     ) -> None:
@@ -57,9 +60,12 @@ class MatchHistory:
 
     def temporal_count(self, process: int | str, now_unix: float) -> int:
         """Return how many rules matched on `process` in the last 60 s, counted up to three."""
-        return sum(now_unix - time_unix < TEMPORAL_SECONDS for time_unix in self._matches.get(process, ()))
+        matches = self._matches.get(process)
+        return sum(now_unix - time_unix < TEMPORAL_SECONDS for time_unix in matches) if matches else 0
 
     def tactics(self, root: int | str, now_unix: float) -> tuple[str, ...]:
         """Return the distinct tactics matched in the tree of `root` within the last hour, sorted."""
-        seen = self._tactics.get(root, {})
+        seen = self._tactics.get(root)
+        if not seen:
+            return ()
         return tuple(sorted(name for name, last in seen.items() if now_unix - last < KILL_CHAIN_SECONDS))

@@ -20,14 +20,14 @@ and ancestors' names, but no start time.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eguard.detection.process_index import Identity, ProcessIndex
 from eguard.detection.process_nodes import ProcessNode
 from eguard.events import EventBatch, EventClass
 
@@ -47,6 +47,28 @@ _EXEC: Final = int(EventClass.PROCESS_EXEC)
 _EXIT: Final = int(EventClass.PROCESS_EXIT)
 
 
+class _Report(NamedTuple):
+    """What one event says of its process and its parent."""
+
+    time_unix: float
+    event_class: int
+    event_code: int
+    process: Identity
+    parent: Identity
+
+
+class _Description(NamedTuple):
+    """The row of `TreeColumns` of one event."""
+
+    depth: int
+    breadth: int
+    child_entropy: float
+    spawn_count: int
+    process: int | str
+    root: int | str
+    ancestors: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class TreeColumns:
     """What the tree says of each event asked for, as of that event (its own start or exit included).
@@ -62,6 +84,12 @@ class TreeColumns:
     process: list[int | str]
     root: list[int | str]
     ancestors: list[tuple[str, ...]]
+
+    @classmethod
+    def empty(cls) -> TreeColumns:
+        """Return columns that describe no event."""
+        none = np.zeros(0, dtype=np.int64)
+        return cls(none, none, np.zeros(0), none, [], [], [])
 
 
 class ProcessTree:
@@ -86,25 +114,21 @@ class ProcessTree:
 
     def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
         self._capacity = capacity
-        self._serial = 0
-        self.reset()
+        self._index = ProcessIndex(capacity)
+        self._last_exit: dict[str, tuple[float, int]] = {}
 
     def reset(self) -> None:
         """Forget every process, as after a restart of the machine. Node ids are not used again."""
-        self._live: OrderedDict[int, ProcessNode] = OrderedDict()
-        self._exited: OrderedDict[int, ProcessNode] = OrderedDict()
-        self._by_guid: dict[str, int] = {}
-        self._by_pid: dict[int, int] = {}
-        self._by_name: dict[str, list[int]] = {}
-        self._last_exit: dict[str, tuple[float, int]] = {}
+        self._index.clear()
+        self._last_exit.clear()
 
     def __len__(self) -> int:
-        return len(self._live) + len(self._exited)
+        return len(self._index)
 
     @property
     def live_count(self) -> int:
         """Number of processes that have not exited."""
-        return len(self._live)
+        return len(self._index.live)
 
     def observe(self, batch: EventBatch, rows: Sequence[int] | NDArray[np.intp] | None = None) -> TreeColumns:
         """Take in the starts and exits of `batch` and describe the events at `rows` (default: all).
@@ -121,196 +145,138 @@ class ProcessTree:
         TreeColumns
             One entry for each of `rows`.
         """
-        is_change = (batch.event_class == _EXEC) | (batch.event_class == _EXIT)
-        wanted = np.arange(len(batch)) if rows is None else np.asarray(rows, dtype=np.intp)
         is_wanted = np.zeros(len(batch), dtype=np.bool_)
-        is_wanted[wanted] = True
-        described: list[tuple[int, int, float, int]] = []
-        columns = TreeColumns(*(np.zeros(0, np.int64),) * 2, np.zeros(0), np.zeros(0, np.int64), [], [], [])
-        for index in np.flatnonzero(is_change | is_wanted).tolist():
-            node = None
-            if is_change[index]:
-                node = self._start(batch, index) if batch.event_class[index] == _EXEC else self._exit(batch, index)
-            if is_wanted[index]:
-                described.append(self._describe(batch, index, node, columns))
-        if described:
-            depth, breadth, entropy, spawned = zip(*described, strict=True)
-            columns.depth = np.array(depth, dtype=np.int64)
-            columns.breadth = np.array(breadth, dtype=np.int64)
-            columns.child_entropy = np.array(entropy, dtype=np.float64)
-            columns.spawn_count = np.array(spawned, dtype=np.int64)
-        return columns
+        is_wanted[slice(None) if rows is None else np.asarray(rows, dtype=np.intp)] = True
+        is_change = (batch.event_class == _EXEC) | (batch.event_class == _EXIT)
+        touched = np.flatnonzero(is_change | is_wanted)
+        described: list[_Description] = []
+        for report, wanted in zip(_reports(batch, touched), is_wanted[touched].tolist(), strict=True):
+            node: ProcessNode | None = None
+            if report.event_class == _EXEC:
+                node = self._start(report)
+            elif report.event_class == _EXIT:
+                node = self._exit(report)
+            if wanted:
+                described.append(self._describe(report, node or self._find(report)))
+        return _columns(described)
 
-    def _describe(
-        self, batch: EventBatch, index: int, node: ProcessNode | None, columns: TreeColumns
-    ) -> tuple[int, int, float, int]:
-        node = node or self._find_process(batch, index)
-        comm = batch.comm[index]
-        if node is not None:
-            parent = self._node(node.parent_id)
-            depth, ancestors = node.depth, node.lineage
-            columns.process.append(node.node_id)
-            columns.root.append(node.root)
-        else:
-            parent = self._find_parent(batch, index)
-            depth = parent.depth + 1 if parent else int(bool(batch.parent_comm[index]))
-            ancestors = (parent.comm, *parent.lineage) if parent else tuple(filter(None, (batch.parent_comm[index],)))
-            name = batch.process_guid[index] or (f"{comm}#{batch.pid[index]}" if batch.pid[index] else comm)
-            columns.process.append(name)
-            is_root = parent is None or parent.comm.lower() in SESSION_LEADERS
-            columns.root.append(name if parent is None or is_root else parent.root)
-        columns.ancestors.append(ancestors)
+    def _find(self, report: _Report) -> ProcessNode | None:
+        return self._index.find(report.process, report.time_unix, report.parent.comm)
+
+    def _describe(self, report: _Report, node: ProcessNode | None) -> _Description:
+        if node is None:
+            return self._describe_unknown(report)
+        parent = self._index.get(node.parent_id)
+        children = _children(parent, report.time_unix)
+        return _Description(node.depth, *children, node.node_id, node.root, node.lineage)
+
+    def _describe_unknown(self, report: _Report) -> _Description:
+        """Describe an event of a process that was never seen starting, by its parent as far as that is known."""
+        guid, pid, comm = report.process
+        name = guid or (f"{comm}#{pid}" if pid else comm)
+        parent = self._index.find(report.parent, report.time_unix)
         if parent is None:
-            return depth, 0, 0.0, 0
-        spawned = parent.children_started_within(float(batch.time_unix[index]), SPAWN_WINDOW_SECONDS)
-        return depth, parent.live_children, parent.child_entropy(), spawned
+            known = report.parent.comm
+            return _Description(int(bool(known)), 0, 0.0, 0, name, name, (known,) if known else ())
+        root = name if parent.comm.lower() in SESSION_LEADERS else parent.root
+        ancestors = (parent.comm, *parent.lineage)
+        return _Description(parent.depth + 1, *_children(parent, report.time_unix), name, root, ancestors)
 
-    # -- changes -----------------------------------------------------------------------------------------------------
-
-    def _start(self, batch: EventBatch, index: int) -> ProcessNode:
-        known = self._same_start(batch, index)
+    def _start(self, report: _Report) -> ProcessNode:
+        known = self._same_start(report)
         if known is not None:
             return known
-        parent = self._find_parent(batch, index) or self._stub_parent(batch, index)
-        node = self._add(batch.comm[index], float(batch.time_unix[index]), parent, batch.parent_comm[index])
-        node.event_code = int(batch.event_code[index])
-        self._identify(node, batch.process_guid[index], int(batch.pid[index]))
+        parent = self._index.find(report.parent, report.time_unix)
+        if parent is None and any(report.parent):
+            parent = self._index.add(report.parent, -np.inf)  # a stub: nobody saw it start
+        node = self._index.add(report.process, report.time_unix, parent, report.parent.comm)
+        node.event_code = report.event_code
+        if parent is not None and parent.comm.lower() not in SESSION_LEADERS:
+            node.root = parent.root
         return node
 
-    def _same_start(self, batch: EventBatch, index: int) -> ProcessNode | None:
+    def _same_start(self, report: _Report) -> ProcessNode | None:
         """Return the live process of which this exec tells again (another log, or a new image in the same pid)."""
-        guid, pid, comm = batch.process_guid[index], int(batch.pid[index]), batch.comm[index]
-        time_unix, code = float(batch.time_unix[index]), int(batch.event_code[index])
-        if guid and guid in self._by_guid:
-            return self._node(self._by_guid[guid])
-        if pid:
-            node = self._node(self._by_pid.get(pid, -1))
-            if node is None or not node.is_live or (guid and node.guid):
-                return None
-            parent = self._node(node.parent_id)
-            same_parent = parent is not None and parent.pid == int(batch.parent_pid[index])
-            if same_parent or node.started_unix == -np.inf:
-                node.comm = comm
-                if guid:
-                    self._identify(node, guid, pid)
-                return node
+        identity = report.process
+        if identity.is_name_only:
+            return self._same_start_by_name(report)
+        known = self._index.by_guid(identity.guid)
+        if known is not None or not identity.pid:
+            return known
+        node = self._index.by_pid(identity.pid)
+        if node is None or not node.is_live or (identity.guid and node.guid):
             return None
-        for node_id in reversed(() if guid else self._by_name.get(comm, ())):
-            node = self._live[node_id]
-            if time_unix - node.started_unix > DOUBLE_REPORT_SECONDS:
+        parent = self._index.get(node.parent_id)
+        is_same_parent = parent is not None and parent.pid == report.parent.pid
+        if not is_same_parent and node.started_unix != -np.inf:
+            return None
+        node.comm = identity.comm
+        self._index.identify(node, identity)
+        return node
+
+    def _same_start_by_name(self, report: _Report) -> ProcessNode | None:
+        for node in self._index.by_name(report.process.comm):
+            if report.time_unix - node.started_unix > DOUBLE_REPORT_SECONDS:
                 break
-            if not node.is_confirmed and node.event_code != code and node.parent_comm == batch.parent_comm[index]:
+            is_other_log = node.event_code != report.event_code
+            if is_other_log and not node.is_confirmed and node.parent_comm == report.parent.comm:
                 node.is_confirmed = True
                 return node
         return None
 
-    def _exit(self, batch: EventBatch, index: int) -> ProcessNode | None:
-        comm, pid, guid = batch.comm[index], int(batch.pid[index]), batch.process_guid[index]
-        if not pid and not guid:
-            time_unix, code = float(batch.time_unix[index]), int(batch.event_code[index])
-            last_unix, last_code = self._last_exit.pop(comm, (-np.inf, code))
-            if last_code != code and time_unix - last_unix <= DOUBLE_REPORT_SECONDS:
-                return self._find_process(batch, index)
-            self._last_exit[comm] = (time_unix, code)
-            if len(self._last_exit) > self._capacity:
-                self._last_exit.pop(next(iter(self._last_exit)))
-        node = self._find_process(batch, index)
-        if node is not None:
-            self._retire(node)
-        return node
-
-    def _retire(self, node: ProcessNode) -> None:
-        if not node.is_live:
-            return
-        node.is_live = False
-        del self._live[node.node_id]
-        self._exited[node.node_id] = node
-        self._drop_name(node)
-        parent = self._node(node.parent_id)
-        if parent is not None:
-            parent.live_children -= 1
-
-    # -- nodes -------------------------------------------------------------------------------------------------------
-
-    def _node(self, node_id: int) -> ProcessNode | None:
-        return self._live.get(node_id) or self._exited.get(node_id)
-
-    def _add(self, comm: str, started_unix: float, parent: ProcessNode | None, parent_comm: str) -> ProcessNode:
-        node = ProcessNode(self._serial, comm, started_unix, parent, parent_comm)
-        self._serial += 1
-        if parent is not None:
-            if parent.comm.lower() not in SESSION_LEADERS:
-                node.root = parent.root
-            parent.adopt(node)
-            if parent.is_live:
-                self._live.move_to_end(parent.node_id)
-        self._live[node.node_id] = node
-        while len(self) > self._capacity:
-            self._evict()
-        return node
-
-    def _identify(self, node: ProcessNode, guid: str, pid: int) -> None:
-        if guid:
-            node.guid = guid
-            self._by_guid[guid] = node.node_id
-        if pid and node.pid != pid:
-            node.pid = pid
-            before = self._node(self._by_pid.get(pid, -1))
-            if before is not None:
-                self._retire(before)
-                before.previous_id = -1  # one earlier owner of a pid is enough, and the chain stays bounded
-                node.previous_id = before.node_id
-            self._by_pid[pid] = node.node_id
-        if not pid and not guid:
-            self._by_name.setdefault(node.comm, []).append(node.node_id)
-
-    def _stub_parent(self, batch: EventBatch, index: int) -> ProcessNode | None:
-        guid, pid, comm = batch.parent_guid[index], int(batch.parent_pid[index]), batch.parent_comm[index]
-        if not (guid or pid or comm):
-            return None
-        stub = self._add(comm, -np.inf, None, "")
-        self._identify(stub, guid, pid)
-        return stub
-
-    def _evict(self) -> None:
-        node = next(iter((self._exited or self._live).values()))
-        self._retire(node)
-        del self._exited[node.node_id]
-        if self._by_guid.get(node.guid) == node.node_id:
-            del self._by_guid[node.guid]
-        if self._by_pid.get(node.pid) == node.node_id:
-            del self._by_pid[node.pid]
-
-    def _drop_name(self, node: ProcessNode) -> None:
-        same_name = self._by_name.get(node.comm)
-        if same_name and node.node_id in same_name:
-            same_name.remove(node.node_id)
-            if not same_name:
-                del self._by_name[node.comm]
-
-    # -- look-ups ----------------------------------------------------------------------------------------------------
-
-    def _find_process(self, batch: EventBatch, index: int) -> ProcessNode | None:
-        guid, pid = batch.process_guid[index], int(batch.pid[index])
-        return self._find(guid, pid, batch.comm[index], float(batch.time_unix[index]), batch.parent_comm[index])
-
-    def _find_parent(self, batch: EventBatch, index: int) -> ProcessNode | None:
-        guid, pid = batch.parent_guid[index], int(batch.parent_pid[index])
-        return self._find(guid, pid, batch.parent_comm[index], float(batch.time_unix[index]), "")
-
-    def _find(self, guid: str, pid: int, comm: str, time_unix: float, parent_comm: str) -> ProcessNode | None:
-        if guid and guid in self._by_guid:
-            return self._node(self._by_guid[guid])
-        if pid:
-            node = self._node(self._by_pid.get(pid, -1))
-            if node is not None and node.started_unix > time_unix:
-                node = self._node(node.previous_id)
+    def _exit(self, report: _Report) -> ProcessNode | None:
+        node = self._find(report)
+        if report.process.is_name_only and self._is_same_exit(report):
             return node
-        if guid:
-            return None
-        same_name = self._by_name.get(comm, ())
-        if parent_comm:
-            for node_id in reversed(same_name):
-                if self._live[node_id].parent_comm == parent_comm:
-                    return self._live[node_id]
-        return self._live[same_name[-1]] if same_name else None
+        if node is not None:
+            self._index.retire(node)
+        return node
+
+    def _is_same_exit(self, report: _Report) -> bool:
+        """Return whether another log has just told of this exit; a third report is an exit of its own."""
+        comm = report.process.comm
+        last_unix, last_code = self._last_exit.pop(comm, (-np.inf, report.event_code))
+        if last_code != report.event_code and report.time_unix - last_unix <= DOUBLE_REPORT_SECONDS:
+            return True
+        self._last_exit[comm] = (report.time_unix, report.event_code)
+        if len(self._last_exit) > self._capacity:
+            self._last_exit.pop(next(iter(self._last_exit)))
+        return False
+
+
+def _reports(batch: EventBatch, rows: NDArray[np.intp]) -> Iterator[_Report]:
+    """Yield what the events at `rows` say, reading each column once."""
+    numbers = [getattr(batch, name)[rows].tolist() for name in ("time_unix", "event_class", "event_code")]
+    pids, parent_pids = batch.pid[rows].tolist(), batch.parent_pid[rows].tolist()
+    chosen = rows.tolist()
+    for position, index in enumerate(chosen):
+        yield _Report(
+            numbers[0][position],
+            numbers[1][position],
+            numbers[2][position],
+            Identity(batch.process_guid[index], pids[position], batch.comm[index]),
+            Identity(batch.parent_guid[index], parent_pids[position], batch.parent_comm[index]),
+        )
+
+
+def _children(parent: ProcessNode | None, now_unix: float) -> tuple[int, float, int]:
+    """Return live children, entropy of the children's names and recent starts of a parent."""
+    if parent is None:
+        return 0, 0.0, 0
+    spawned = parent.children_started_within(now_unix, SPAWN_WINDOW_SECONDS)
+    return parent.live_children, parent.child_entropy(), spawned
+
+
+def _columns(described: list[_Description]) -> TreeColumns:
+    if not described:
+        return TreeColumns.empty()
+    depth, breadth, entropy, spawned, process, root, ancestors = zip(*described, strict=True)
+    return TreeColumns(
+        depth=np.array(depth, dtype=np.int64),
+        breadth=np.array(breadth, dtype=np.int64),
+        child_entropy=np.array(entropy, dtype=np.float64),
+        spawn_count=np.array(spawned, dtype=np.int64),
+        process=list(process),
+        root=list(root),
+        ancestors=list(ancestors),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ class KeyedEvents:
     """Events as layer 3 sees them: columns of shape (n,), in order of delivery.
 
     `slots` are those of the process keys; a negative class is not counted; `sizes` are payload bytes; `is_tainted`
-    marks events that alert High, whose windows are held back from learning.
+    marks events that alert High, whose windows are held back from learning; `is_suspect` those that alert High if their
+    key's last window ended High.
     """
 
     slots: NDArray[np.intp]
@@ -24,15 +25,14 @@ class KeyedEvents:
     times: NDArray[np.float64]
     sizes: NDArray[np.int64]
     is_tainted: NDArray[np.bool_]
+    is_suspect: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.slots)
 
     def take(self, rows: NDArray[np.intp]) -> KeyedEvents:
         """Return the events at `rows`."""
-        return KeyedEvents(
-            self.slots[rows], self.classes[rows], self.times[rows], self.sizes[rows], self.is_tainted[rows]
-        )
+        return KeyedEvents(*(getattr(self, column.name)[rows] for column in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,7 @@ class SortedBatch:
         self.times = events.times[self.order]
         self.sizes = events.sizes[self.order]
         self.is_tainted = events.is_tainted[self.order]
+        self.is_suspect = events.is_suspect[self.order]
         self.is_counted = self.classes >= 0
         counted = np.cumsum(self.is_counted)
         earlier = counted - self.is_counted

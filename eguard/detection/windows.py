@@ -55,6 +55,7 @@ class WindowBank:
             "_filled": ((n_slots,), np.int64),
             "_learned": ((n_slots,), np.int64),
             "_is_tainted": ((n_slots,), np.bool_),
+            "_ended_high": ((n_slots,), np.bool_),
             "_classes": ((n_slots, self._size), np.int8),
             "_times": ((n_slots, self._size), np.float64),
             "_sizes": ((n_slots, self._size), np.int64),
@@ -70,6 +71,7 @@ class WindowBank:
     _filled: NDArray[np.int64]
     _learned: NDArray[np.int64]
     _is_tainted: NDArray[np.bool_]
+    _ended_high: NDArray[np.bool_]
     _classes: NDArray[np.int8]
     _times: NDArray[np.float64]
     _sizes: NDArray[np.int64]
@@ -94,6 +96,7 @@ class WindowBank:
         self._filled[within] = 0
         self._learned[within] = 0
         self._is_tainted[within] = False
+        self._ended_high[within] = False
         self.drift.reset(slots)
         for slot in slots.tolist():
             self._last.pop(slot, None)
@@ -154,7 +157,9 @@ class WindowBank:
 
     def _count(self, batch: SortedBatch, rows: NDArray[np.intp]) -> None:
         """Add the events at `rows`, which all fall into windows that are now open."""
-        self._is_tainted[batch.slots[rows[batch.is_tainted[rows]]]] = True
+        slots = batch.slots[rows]
+        is_tainted = batch.is_tainted[rows] | (batch.is_suspect[rows] & self._ended_high[slots])
+        self._is_tainted[slots[is_tainted]] = True
         counted = rows[batch.is_counted[rows]]
         slots, within, classes = batch.slots[counted], batch.within[counted], batch.classes[counted]
         np.add.at(self._counts, (slots, classes), 1)
@@ -191,6 +196,7 @@ class WindowBank:
         self._filled[slots] = 0
         self._learned[slots] = 0
         self._is_tainted[slots] = False
+        self._ended_high[slots] = [score.level == WindowLevel.HIGH for score in scores]
         return closed
 
     def _own(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from eguard.detection.windows import WindowBank
 SMALL = WindowOptions(window_events=8, min_baseline_events=16, default_overdispersion=1.0, drift_burn_in=3)
 
 
-def keyed(slots, classes, times=None, tainted=None, sizes=None):
+def keyed(slots, classes, times=None, tainted=None, sizes=None, suspect=None):
     n = len(slots)
     return KeyedEvents(
         np.asarray(slots, dtype=np.intp),
@@ -23,6 +24,7 @@ def keyed(slots, classes, times=None, tainted=None, sizes=None):
         np.arange(n, dtype=np.float64) if times is None else np.asarray(times, dtype=np.float64),
         np.zeros(n, dtype=np.int64) if sizes is None else np.asarray(sizes, dtype=np.int64),
         np.zeros(n, dtype=np.bool_) if tainted is None else np.asarray(tainted, dtype=np.bool_),
+        np.zeros(n, dtype=np.bool_) if suspect is None else np.asarray(suspect, dtype=np.bool_),
     )
 
 
@@ -157,6 +159,17 @@ def test_an_uncounted_event_taints_the_window_that_is_open_when_it_comes():
     assert [window.is_held for window in result.closed] == [False, True, False]
 
 
+def test_a_suspect_event_taints_only_while_its_key_ended_high():
+    options = WindowOptions(default_overdispersion=1.0)
+    table, bank = table_with("k"), WindowBank(64, options)
+    suspect = [True] * 128
+    quiet = bank.observe(keyed([0] * 1280, [2] * 1280, suspect=suspect * 10), table).closed
+    assert not any(window.is_held for window in quiet)
+    bank.observe(keyed([0] * 128, [3] * 128), table)  # ends high
+    after = bank.observe(keyed([0] * 256, [2] * 256, suspect=[i in (3, 130) for i in range(256)]), table).closed
+    assert [window.is_held for window in after] == [True, False]
+
+
 def test_the_level_of_a_key_counts_from_the_event_that_closed_the_window():
     options = WindowOptions(default_overdispersion=1.0)
     table, bank = table_with("k", "other"), WindowBank(64, options)
@@ -211,7 +224,7 @@ def test_events_without_a_slot_are_passed_over():
     events = random_stream(np.random.default_rng(3), 400, 2)
     slots = events.slots.copy()
     slots[::5] = -1
-    holes = KeyedEvents(slots, events.classes, events.times, events.sizes, events.is_tainted)
+    holes = replace(events, slots=slots)
     dense = holes.take(np.flatnonzero(slots >= 0))
     with_holes, without = run(holes, 400, n_slots=2), run(dense, 400, n_slots=2)
     original = np.flatnonzero(slots >= 0)

@@ -1,0 +1,267 @@
+"""The detection engine of one host: every event in, candidates, features, scores and alerts out; then it learns.
+
+Two paths, on purpose. Every event passes indicators, rules, prefilter, windows, drift and counting, in array operations
+on slots. Full feature rows are computed for candidates alone: events on which something fired, and a uniform random
+sample that never alerts by itself. The live agent, the replay and the server's re-scoring all run this class.
+
+Nothing that is decided about an event depends on later events, and how the stream is cut into batches changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eguard.baseline.profile import ProfileTable
+from eguard.detection.alert import Alert
+from eguard.detection.alert_builder import AlertBuilder, Scores
+from eguard.detection.candidates import Candidates, gather, recall_matches
+from eguard.detection.context import AlertContext
+from eguard.detection.destinations import DestinationHistory
+from eguard.detection.engine_options import EngineOptions
+from eguard.detection.feature_inputs import FeatureInputs
+from eguard.detection.features import contract_sha256, extract_features
+from eguard.detection.gate import ConformalGate
+from eguard.detection.killchain import MatchHistory
+from eguard.detection.layers import DetectionContent, LayerHits
+from eguard.detection.model import Model
+from eguard.detection.process_tree import ProcessTree
+from eguard.detection.reservoir import UniformReservoir
+from eguard.detection.window_batch import BatchWindows, ClosedWindow, KeyedEvents
+from eguard.detection.window_test import WindowLevel
+from eguard.detection.windows import WindowBank
+from eguard.errors import ModelError
+from eguard.events import EventBatch
+
+#: Says in `Engine.swap` that a part stays as it is; None takes a part away.
+KEEP: Final = "keep"
+Keep = Literal["keep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Everything that a bundle replaces, in one reference, so that a batch never sees half of an update."""
+
+    content: DetectionContent
+    model: Model | None
+    gate: ConformalGate | None
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.model.contract_sha256 != contract_sha256():
+            raise ModelError(
+                f"the model was trained for feature contract {self.model.contract_sha256[:16]}…",
+                remedy="Retrain the model with this version, or install the version it was trained with.",
+            )
+        if self.gate is not None and (self.model is None or self.gate.model_digest != self.model.digest):
+            raise ModelError(
+                "the calibration belongs to another model (uncalibrated)",
+                remedy="Calibrate the model that is loaded: dvc repro calibrate.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOutput:
+    """What a batch of n events gave: k candidates with their rows, the alerts, the windows that closed.
+
+    `features` has shape (k, 43); `scores` and `p_values` have shape (k,), or are None without a model or a gate.
+    """
+
+    candidates: Candidates
+    inputs: FeatureInputs
+    features: NDArray[np.float64]
+    scores: NDArray[np.float64] | None
+    p_values: NDArray[np.float64] | None
+    alerts: list[Alert]
+    closed_windows: list[ClosedWindow]
+    hits: LayerHits
+
+    @property
+    def drift_alarms(self) -> list[ClosedWindow]:
+        """Windows whose key raised a drift or rate alarm as they closed."""
+        return [window for window in self.closed_windows if window.drift_alarm or window.rate_alarm]
+
+
+class Engine:
+    """Detection on one host.
+
+    Parameters
+    ----------
+    host_id : str
+        The endpoint.
+    content : DetectionContent, optional
+        Indicators, rules, prefilter and the fleet's tables.
+    options : EngineOptions, optional
+        Sizes and thresholds.
+    model, gate : Model, ConformalGate, optional
+        Classifier, and its conformal thresholds.
+
+    Attributes
+    ----------
+    profiles : ProfileTable
+        What the host has learned; uploads and seeds go through it.
+    windows : WindowBank
+        Layer 3.
+    tree : ProcessTree
+        Processes of the host.
+
+    Raises
+    ------
+    ModelError
+        Model, gate and feature contract do not belong together.
+
+    Examples
+    --------
+    >>> engine = Engine("host-1", options=EngineOptions(reservoir_events=2))
+    >>> output = engine.process(EventBatch(time_unix=[0.0, 1.0], event_class=[0, 3], comm=["sh", "sh"]))
+    >>> len(output.candidates), output.features.shape, output.alerts
+    (2, (2, 43), [])
+    """
+
+    def __init__(
+        self,
+        host_id: str,
+        content: DetectionContent | None = None,
+        options: EngineOptions | None = None,
+        *,
+        model: Model | None = None,
+        gate: ConformalGate | None = None,
+    ) -> None:
+        options = options or EngineOptions()
+        self.host_id = host_id
+        self.profiles = ProfileTable(options.max_profiles)
+        self.windows = WindowBank(options.max_profiles, options.windows)
+        self.tree = ProcessTree(options.max_processes)
+        self.reservoir = UniformReservoir(options.reservoir_events, _host_rng(options.seed, host_id))
+        self.destinations = DestinationHistory()
+        self._options = options
+        self._loaded = Loaded(content or DetectionContent(), model, gate)
+        self._context = AlertContext(self._loaded.content.fleet)
+        self._history = MatchHistory()
+        self._alerts = AlertBuilder(host_id)
+        self._started_unix = math.inf
+
+    @property
+    def loaded(self) -> Loaded:
+        """Content, model and gate in use."""
+        return self._loaded
+
+    def swap(
+        self,
+        content: DetectionContent | Keep = KEEP,
+        model: Model | Keep | None = KEEP,
+        gate: ConformalGate | Keep | None = KEEP,
+    ) -> None:
+        """Put new content, model or gate in the place of the old ones, between two batches.
+
+        Baselines, windows, process tree and context stay. A new model without a gate leaves none: a threshold means
+        nothing on another model's scale.
+
+        Raises
+        ------
+        ModelError
+            The parts do not belong together; the old ones stay.
+        """
+        old = self._loaded
+        if gate == KEEP:
+            gate = old.gate if model == KEEP or model is old.model else None
+        loaded = Loaded(
+            old.content if content == KEEP else content,
+            old.model if model == KEEP else model,
+            gate,
+        )
+        self._context.fleet = loaded.content.fleet
+        self._loaded = loaded
+
+    def restart(self) -> None:
+        """Forget processes: the machine was started anew. What was learned stays."""
+        self.tree.reset()
+
+    def settle(self, before_unix: float) -> int:
+        """Learn the events of open windows older than `before_unix`; see `WindowBank.settle`."""
+        return self.windows.settle(before_unix, self.profiles)
+
+    def process(self, batch: EventBatch) -> EngineOutput:
+        """Score a batch of this host's events in order of delivery, then learn it.
+
+        Returns
+        -------
+        EngineOutput
+            Candidates in the order of their events.
+        """
+        loaded = self._loaded
+        if len(batch):
+            self._started_unix = min(self._started_unix, float(batch.time_unix[0]))
+        hits = loaded.content.evaluate(batch)
+        windows = self._count(batch, hits)
+        candidates = self._candidates(batch, hits, windows, loaded.content)
+        context = self._context.update_keys(candidates.batch.time_unix, candidates.keys, candidates.detectors)
+        inputs = candidates.feature_inputs(context, loaded.content.fleet)
+        scored = _score(inputs, loaded)
+        alerts = self._alerts.build(
+            candidates,
+            scored,
+            content=loaded.content,
+            is_learning=candidates.batch.time_unix - self._started_unix < self._options.learning_seconds,
+            baseline_version=self.profiles.seeds.generation,
+        )
+        p_values = scored.decision.p_values if scored.decision else None
+        return EngineOutput(
+            candidates, inputs, scored.features, scored.scores, p_values, alerts, windows.closed, hits
+        )  # fmt: skip
+
+    def _count(self, batch: EventBatch, hits: LayerHits) -> BatchWindows:
+        """Pass a batch through the windows, which learn what they close."""
+        slots = self.profiles.slots_for(list(zip(batch.comm, batch.parent_comm, strict=True)), batch.time_unix)
+        if self.profiles.evicted:
+            self.windows.forget(np.array([slot for _, slot in self.profiles.evicted], dtype=np.intp))
+        events = KeyedEvents(
+            slots=slots,
+            classes=batch.event_class,
+            times=batch.time_unix,
+            sizes=batch.sent_bytes + batch.received_bytes,
+            is_tainted=hits.has_indicator | hits.has_rule,
+            is_suspect=(hits.signature_count > 0) | hits.is_alert,
+        )
+        return self.windows.observe(events, self.profiles)
+
+    def _candidates(
+        self, batch: EventBatch, hits: LayerHits, windows: BatchWindows, content: DetectionContent
+    ) -> Candidates:
+        is_fired = hits.has_indicator | hits.has_rule | (hits.signature_count > 0) | hits.is_alert
+        for window in windows.closed:
+            is_away = window.score.level >= WindowLevel.MEDIUM
+            is_fired[window.index] |= is_away or window.drift_alarm or window.rate_alarm
+        is_reservoir = np.zeros(len(batch), dtype=np.bool_)
+        is_reservoir[self.reservoir.offer(len(batch))] = True
+        is_candidate = is_fired | is_reservoir
+        positions = np.flatnonzero(is_candidate)
+        candidates = gather(batch, positions, hits=hits, windows=windows, content=content)
+        candidates.is_fired, candidates.is_reservoir = is_fired[positions], is_reservoir[positions]
+        candidates.tree = self.tree.observe(batch, positions)
+        recall_matches(candidates, self._history, content)
+        contacts = self.destinations.observe(batch, is_candidate)
+        candidates.beacons = [contacts.get(index, (0.0, 0.0)) for index in positions.tolist()]
+        return candidates
+
+
+def _score(inputs: FeatureInputs, loaded: Loaded) -> Scores:
+    model = loaded.model
+    if model is None:
+        return Scores(extract_features(inputs))
+    features = extract_features(inputs, model.tables)
+    scores = model.score(features)
+    decision = loaded.gate.judge(scores, inputs.event_class) if loaded.gate is not None else None
+    return Scores(features, model, scores, decision)
+
+
+def _host_rng(seed: int, host_id: str) -> np.random.Generator:
+    """Return the host's own random stream, the same in every run."""
+    digest = hashlib.blake2b(
+        host_id.encode(errors="surrogatepass"), digest_size=8, key=seed.to_bytes(8, "big")
+    ).digest()
+    return np.random.default_rng(int.from_bytes(digest, "big"))
