@@ -29,11 +29,28 @@ def data():
 @pytest.mark.parametrize("leaves", [2, 8, 31])
 def test_boosted_trees_survive_the_way_through_json(data, leaves):
     rows, labels = data
-    estimator = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=leaves, random_state=0).fit(rows, labels)
+    estimator = HistGradientBoostingClassifier(max_iter=25, max_leaf_nodes=leaves, random_state=0).fit(rows, labels)
     model = load_model(json.loads(canonical_json(gradient_boosting_to_json(estimator, HEADER))))
     fresh = np.vstack([rows, np.random.default_rng(1).random((2000, 43)), np.zeros((1, 43)), np.ones((1, 43))])
     np.testing.assert_allclose(model.score(fresh), estimator.predict_proba(fresh)[:, 1], rtol=0, atol=1e-12)
     np.testing.assert_allclose(model.logit(fresh), estimator.decision_function(fresh), rtol=0, atol=1e-12)
+
+
+def test_rows_on_the_split_points_go_the_same_way(data):
+    rows, labels = data
+    estimator = HistGradientBoostingClassifier(max_iter=10, max_leaf_nodes=8, random_state=0).fit(rows, labels)
+    document = gradient_boosting_to_json(estimator, HEADER)
+    splits = [
+        (feature, threshold)
+        for tree in document["parameters"]["trees"]
+        for feature, threshold in zip(tree["feature"], tree["threshold"], strict=True)
+        if feature >= 0
+    ]
+    on_them = np.repeat(rows[: len(splits)], 3, axis=0)
+    for row, (feature, threshold) in enumerate(splits):
+        on_them[3 * row : 3 * row + 3, feature] = [threshold, np.nextafter(threshold, 0), np.nextafter(threshold, 1)]
+    expected = estimator.predict_proba(on_them)[:, 1]
+    np.testing.assert_allclose(load_model(document).score(on_them), expected, rtol=0, atol=1e-12)
 
 
 def test_logistic_regression_survives_the_way_through_json(data):

@@ -88,6 +88,58 @@ def test_blocks_do_not_show():
     np.testing.assert_array_equal(trees.predict(rows), np.concatenate([trees.predict(row[None]) for row in rows]))
 
 
+def grow(rng, n_leaves, n_features):
+    """Return a random tree of `n_leaves` leaves; thresholds are coarse, so that they repeat and rows hit them."""
+    tree = {name: [value] for name, value in zip(COLUMNS, (-1, 0, 0, 0, 0.0, n_leaves), strict=True)}
+    while tree["feature"].count(-1) < n_leaves:
+        splittable = [i for i, f in enumerate(tree["feature"]) if f == -1 and tree["cover"][i] > 1]
+        node = int(rng.choice(splittable))
+        left_cover = int(rng.integers(1, tree["cover"][node]))
+        tree["feature"][node] = int(rng.integers(n_features))
+        tree["threshold"][node] = float(rng.integers(1, 10)) / 10
+        tree["left"][node], tree["right"][node] = len(tree["cover"]), len(tree["cover"]) + 1
+        for cover in (left_cover, tree["cover"][node] - left_cover):
+            for name, value in zip(COLUMNS, (-1, 0, 0, 0, float(rng.normal()), cover), strict=True):
+                tree[name].append(value)
+    return tree
+
+
+COLUMNS = ("feature", "threshold", "left", "right", "value", "cover")
+
+
+def walk(tree, row):
+    node = 0
+    while tree["feature"][node] != -1:
+        goes_left = row[tree["feature"][node]] <= tree["threshold"][node]
+        node = tree["left" if goes_left else "right"][node]
+    return tree["value"][node]
+
+
+@pytest.mark.parametrize("n_leaves", [1, 2, 17, 63, 64])
+def test_scores_equal_a_walk_down_each_tree(n_leaves):
+    rng = np.random.default_rng(n_leaves)
+    grown = [grow(rng, n_leaves, 6) for _ in range(20)]
+    rows = rng.integers(0, 11, (400, 6)) / 10
+    scores = TreeEnsemble(grown, baseline=0.5, n_features=6).predict(rows)
+    expected = [0.5 + sum(walk(tree, row) for tree in grown) for row in rows]
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-12)
+
+
+def test_contributions_of_deep_trees_are_shapley_values():
+    rng = np.random.default_rng(5)
+    for _ in range(5):
+        tree = grow(rng, 24, 7)
+        rows = rng.integers(0, 11, (4, 7)) / 10
+        contributions, _ = TreeEnsemble([tree], baseline=0.0, n_features=7).contributions(rows)
+        expected = [shapley_by_definition(tree, row, 7) for row in rows]
+        np.testing.assert_allclose(contributions, expected, rtol=0, atol=1e-12)
+
+
+def test_more_leaves_than_bits_are_refused():
+    with pytest.raises(ModelError, match="more than 64 leaves"):
+        TreeEnsemble([grow(np.random.default_rng(1), 65, 3)], baseline=0.0, n_features=3)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -100,6 +152,12 @@ def test_blocks_do_not_show():
         ({"value": None}, "cannot be read|lists of one length"),
         ({"value": "abc"}, "cannot be read"),
         ({"cover": [0, 60, 20, 40, 40, 30, 10, 4, 6]}, "no training row"),
+        ({"cover": [100, 60, 20, 40, 40, 30, 10, 4, 7]}, "do not make up"),
+        ({"cover": [100, 60, 0, 60, 40, 30, 10, 4, 6]}, "no training row"),
+        ({"left": [1, 3, 0, 0, 5, 0, 7, 0, 0]}, "exactly one parent"),
+        ({"right": [4, 8, 0, 0, 6, 0, 8, 0, 0]}, "exactly one parent"),
+        ({"left": [1.5, 2, 0, 0, 5, 0, 7, 0, 0]}, "does not come after its parent"),
+        ({"feature": [0.5, 1, -1, -1, 0, -1, 2, -1, -1]}, "feature that does not exist"),
     ],
 )
 def test_malformed_trees_are_refused(change, message):
