@@ -7,6 +7,7 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from eguard.detection.fitted_tables import FittedTables
 from eguard.detection.model import load_model
@@ -14,6 +15,13 @@ from eguard.mlops.export_model import ModelHeader, gradient_boosting_to_json, lo
 from eguard.wire.canonical import canonical_json
 
 HEADER = ModelHeader("v1", "c" * 64, 0.5, FittedTables((0.0,) * 8, {}, 0.0))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """On a busy machine OpenMP's waiting threads cost more than the fit."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="module")
