@@ -170,12 +170,12 @@ def opposite_duplicates(labelled: pd.DataFrame) -> pd.Series[bool]:
 def _analyst_checks(labelled: pd.DataFrame) -> list[dict[str, Any]]:
     """Bound the share of each class that one analyst has labelled; shipped labels bear no name and are exempt."""
     named = labelled[labelled["analyst"].notna()]
+    n_analysts = named["analyst"].nunique()
+    bound = max(_ANALYST_SHARE, _ANALYST_SLACK / max(n_analysts, 1))
     checks = []
     for label, name in ((1, "positive"), (0, "negative")):
-        rows = named[named["label"] == label]
-        counts = rows["analyst"].value_counts()
-        if counts.size > 1:
-            bound = max(_ANALYST_SHARE, _ANALYST_SLACK / counts.size)
+        counts = named.loc[named["label"] == label, "analyst"].value_counts()
+        if n_analysts > 1 and counts.size:
             checks.append(_at_most(f"largest_analyst_share_{name}", float(counts.iloc[0] / counts.sum()), bound))
     return checks
 
