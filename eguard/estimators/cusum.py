@@ -38,7 +38,8 @@ class Cusum:
     burn_in : int
         Values that are only learned from.
     increment_cap : float
-        Largest standardised value a single observation counts for.
+        Largest standardised value a single observation counts for. The default lets two cycles of a large shift alarm
+        (2 * 4.5 > 8) and one never; at 4 no shift whatever would be found before the third.
     deviation_floor : float
         Smallest deviation used, in the units of the series.
 
@@ -62,7 +63,7 @@ class Cusum:
     >>> any(chart.update(x) for x in [1, -1] * 15)
     False
     >>> [chart.update(9) for _ in range(4)]
-    [False, False, True, False]
+    [False, True, False, False]
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Cusum:
         k: float = 0.5,
         h: float = 8.0,
         burn_in: int = 30,
-        increment_cap: float = 4.0,
+        increment_cap: float = 5.0,
         *,
         deviation_floor: float = 1e-9,
     ) -> None:
@@ -115,7 +116,7 @@ class CusumBank:
     Examples
     --------
     >>> bank = CusumBank(2, burn_in=30)
-    >>> for x in [1, -1] * 15 + [9, 9, 9]:
+    >>> for x in [1, -1] * 15 + [9, 9]:
     ...     alarms = bank.update([x, float("nan")])
     >>> alarms.tolist()
     [True, False]
@@ -127,7 +128,7 @@ class CusumBank:
         k: float = 0.5,
         h: float = 8.0,
         burn_in: int = 30,
-        increment_cap: float = 4.0,
+        increment_cap: float = 5.0,
         *,
         deviation_floor: float = 1e-9,
     ) -> None:

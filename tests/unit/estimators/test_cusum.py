@@ -26,15 +26,22 @@ def test_the_sum_never_falls_below_zero():
 
 
 def test_an_increment_is_capped():
-    assert charted(Cusum(burn_in=4), (*BURN_IN, 1e6))[1] == 3.5
+    assert charted(Cusum(burn_in=4), (*BURN_IN, 1e6))[1] == 4.5
+    assert charted(Cusum(burn_in=4, increment_cap=4.0), (*BURN_IN, 1e6))[1] == 3.5
+
+
+def test_one_outlier_never_alarms_and_two_in_a_row_do():
+    assert not any(charted(Cusum(burn_in=30), [1.0, -1.0] * 15 + [1e3, 1.0, 1e5, -1.0])[0])
+    alarms, _ = charted(Cusum(burn_in=30), [1.0, -1.0] * 15 + [1e3, 1e4])
+    assert alarms.index(True) == 31
 
 
 def test_an_alarm_restarts_the_sum_but_not_the_moments():
-    stream = [1.0, -1.0] * 15 + [9.0] * 6
+    stream = [1.0, -1.0] * 15 + [9.0] * 3
     chart = Cusum()
     alarms, _ = charted(chart, stream)
-    assert [i for i, alarm in enumerate(alarms) if alarm] == [32]
-    # Judged by running moments the fourth value of the new level still lies above the mean: the sum climbs again.
+    assert [i for i, alarm in enumerate(alarms) if alarm] == [31]
+    # Judged by running moments the third value of the new level still lies above the mean: the sum climbs again.
     assert 0.0 < chart.statistic <= 8.0
 
 
