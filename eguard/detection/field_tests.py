@@ -19,21 +19,17 @@ from __future__ import annotations
 
 import ipaddress
 import operator
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final
 
 from eguard.detection.clauses import Clause, clause_of
-from eguard.detection.regex_literal import required_literal
+from eguard.detection.regex_matching import compile_search, required_literal
+from eguard.detection.regex_syntax import parse_regex
 from eguard.detection.sigma_view import SigmaView
 from eguard.detection.text_tests import TEXT_TESTS, TextTest
 from eguard.detection.wildcards import WildcardPattern
 from eguard.errors import RuleError
-
-#: Characters of a value that a regular expression is run on. Python's engine backtracks; patterns with nested
-#: unbounded repetition are refused when rules are compiled, and this bounds what the others can cost.
-REGEX_SUBJECT_CHARACTERS: Final = 8192
 
 _NUMBER_TESTS: Final[dict[str, Callable[[float, float], bool]]] = {
     "less": operator.lt,
@@ -43,7 +39,6 @@ _NUMBER_TESTS: Final[dict[str, Callable[[float, float], bool]]] = {
 }
 #: An IPv6 address with an embedded IPv4 address and a zone of an interface's name length.
 _LONGEST_ADDRESS: Final = 64
-_FLAGS: Final = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL}
 
 
 class FieldTest:
@@ -127,27 +122,22 @@ class KeywordTest(FieldTest):
 
 
 class RegexTest(FieldTest):
-    """A regular expression found anywhere in the value's first `REGEX_SUBJECT_CHARACTERS` characters."""
+    """A regular expression found in the value's first characters (`eguard.detection.regex_matching`)."""
 
-    __slots__ = ("_literal", "_search")
+    __slots__ = ("_found_in", "_literal")
 
     def __init__(self, field: str, pattern: str, flags: str) -> None:
         super().__init__(field, f"regex {pattern!r}")
-        try:
-            # ASCII classes, as in the PCRE and RE2 engines that rules are written for.
-            compiled = re.compile(pattern, re.ASCII | sum(_FLAGS[flag] for flag in flags))
-        except (re.error, KeyError) as error:
-            raise RuleError(f"regular expression {pattern!r} is refused: {error}", reason="regex") from error
-        self._search = compiled.search
-        self._literal = required_literal(pattern)
+        self._literal = required_literal(parse_regex(pattern, flags))
+        self._found_in = compile_search(pattern, flags)
+
+    def accepts(self, view: SigmaView) -> bool:
+        """Return whether the expression is found."""
+        return self._literal in view.lowered[self.field] and self._found_in(view.values[self.field])
 
     def clauses(self) -> tuple[Clause, ...]:
         """Return the literal that every match contains."""
         return clause_of(self.field, [self._literal])
-
-    def accepts(self, view: SigmaView) -> bool:
-        """Return whether the expression is found."""
-        return self._search(view.values[self.field][:REGEX_SUBJECT_CHARACTERS]) is not None
 
 
 class CidrTest(FieldTest):

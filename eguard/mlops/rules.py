@@ -44,12 +44,12 @@ from sigma.types import (
 
 from eguard.detection.indicators import IndicatorSet
 from eguard.detection.log_sources import is_delivered
+from eguard.detection.regex_matching import compile_search
 from eguard.detection.rules import RULES_FORMAT, RuleSet
 from eguard.detection.wildcards import wildcard_escape
 from eguard.errors import RuleError
 from eguard.mlops.demo_indicators import collect_indicators
 from eguard.mlops.prefilter_strings import prefilter_strings
-from eguard.mlops.regex_safety import check_regex
 from eguard.mlops.rule_census import ordinary_command_lines, take_census
 from eguard.mlops.rule_nodes import Node, event_codes, joined
 from eguard.mlops.workspace import Workspace, write_artefact, write_report
@@ -177,10 +177,10 @@ def _field_test(field: str, value: Any) -> Node:
 
 
 def _regex_test(field: str, value: SigmaRegularExpression) -> Node:
-    """Write a regular expression after checking that it is safe to run."""
-    pattern = str(value.regexp)
-    check_regex(pattern)
-    return ["regex", field, pattern, "".join(sorted(value.sigma_to_re_flag[flag] for flag in value.flags))]
+    """Write a regular expression after checking that an endpoint can run it."""
+    pattern, flags = str(value.regexp), "".join(sorted(value.sigma_to_re_flag[flag] for flag in value.flags))
+    compile_search(pattern, flags)
+    return ["regex", field, pattern, flags]
 
 
 def _comparison(field: str, value: SigmaCompareExpression) -> Node:
