@@ -279,10 +279,9 @@ def _check_bins(bins: int) -> None:
 
 def _as_buckets(name: str, x: ArrayLike, bins: int) -> Buckets:
     values = as_finite(name, x)
-    buckets = values.astype(np.int64)
-    if values.ndim == 0 or (buckets != values).any() or buckets.min() < 0 or buckets.max() >= bins:
+    if values.ndim == 0 or values.min() < 0 or values.max() >= bins or (values != np.floor(values)).any():
         raise EstimatorInputError(name, f"must be a sequence of bucket numbers from 0 to {bins - 1}", bins=bins)
-    return buckets
+    return values.astype(np.int64)
 
 
 def _count_rows(cells: Buckets, n_cells: int) -> NDArray[np.intp]:
