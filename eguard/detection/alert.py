@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import msgspec
 
@@ -38,8 +39,10 @@ class WindowComparison(msgspec.Struct, frozen=True):
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One alert.
 
-    `score`, `p_value` and `threshold` are None while no model is loaded, and `threshold` is also None while
-    calibration is insufficient. `response` is ``alert_only`` while the baseline is learning.
+    `score`, `logit`, `base_logit`, `p_value` and `threshold` are None while no model is loaded, and `threshold` is also
+    None while calibration is insufficient. `contributions` are the five largest; with those of the other features and
+    `base_logit` they sum to `logit`. `ancestors` are nearest first. `response` is ``alert_only`` while the baseline is
+    learning.
     """
 
     alert_id: str
@@ -51,6 +54,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     response: str
     reasons: tuple[str, ...]
     score: float | None = None
+    logit: float | None = None
+    base_logit: float | None = None
     p_value: float | None = None
     threshold: float | None = None
     model_version: str = ""
@@ -66,8 +71,25 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
 
     def to_json(self) -> bytes:
-        """Return one JSON line without its newline; control bytes of hostile names are escaped by JSON."""
-        return msgspec.json.encode(self)
+        r"""Return one JSON line without its newline.
+
+        Control bytes of hostile names are escaped by JSON itself. A lone surrogate, which file names on Linux may
+        carry in and UTF-8 cannot carry out, is written out as the text ``\udcff``.
+        """
+        try:
+            return msgspec.json.encode(self)
+        except UnicodeEncodeError:
+            return msgspec.json.encode(_encodable(msgspec.to_builtins(self)))
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encodable(part) for part in value]
+    return value
 
 
 def alert_id(host_id: str, time_unix: float, process_key: str, subject: str, occurrence: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from eguard.detection.alert import Alert, MatchedRule, WindowComparison, alert_id
 from eguard.detection.candidates import Candidates
 from eguard.detection.confidence import Confidence, layer_confidence, raise_by_classifier
-from eguard.detection.explain import largest_contributions
+from eguard.detection.explain import Explanation, explain_rows
 from eguard.detection.features import FEATURE_NAMES
 from eguard.detection.gate import GateDecision
 from eguard.detection.layers import DetectionContent
@@ -92,12 +93,12 @@ class AlertBuilder:
         rows = np.flatnonzero(confidence > Confidence.NONE)
         if not len(rows):
             return []
-        contributions: list[tuple[object, ...]] = [()] * len(rows)
+        explanations: list[Explanation | None] = [None] * len(rows)
         if scored.model is not None:
-            contributions = list(largest_contributions(scored.model, scored.features[rows], FEATURE_NAMES))
+            explanations = list(explain_rows(scored.model, scored.features[rows], FEATURE_NAMES))
         batch = candidates.batch
         alerts = []
-        for row, explained in zip(rows.tolist(), contributions, strict=True):
+        for row, explained in zip(rows.tolist(), explanations, strict=True):
             matched = candidates.rules[row]
             process_key = encode_process_key(batch.comm[row], batch.parent_comm[row])
             time_unix = float(batch.time_unix[row])
@@ -113,7 +114,9 @@ class AlertBuilder:
                     response=ALERT_ONLY if is_learning[row] else RESPOND,
                     reasons=_reasons(candidates, row, content, scored.decision),
                     baseline_version=baseline_version,
-                    contributions=explained,
+                    contributions=explained.largest if explained else (),
+                    logit=explained.logit if explained else None,
+                    base_logit=explained.base_logit if explained else None,
                     ancestors=candidates.tree.ancestors[row],
                     rules=_matched_rules(candidates, row, content),
                     techniques=content.techniques(matched),
@@ -136,10 +139,10 @@ class AlertBuilder:
         return alert_id(self._host_id, time_unix, process_key, subject, occurrence)
 
 
-def _scores_at(scored: Scores, row: int) -> dict[str, float | str | None]:
+def _scores_at(scored: Scores, row: int) -> dict[str, Any]:
     if scored.model is None or scored.scores is None:
         return {}
-    values: dict[str, float | str | None] = {
+    values: dict[str, Any] = {
         "score": float(scored.scores[row]),
         "model_version": scored.model.version,
     }

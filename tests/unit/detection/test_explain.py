@@ -1,10 +1,9 @@
-import json
-
+import msgspec
 import numpy as np
 import pytest
 
-from eguard.detection.alert import Alert, Contribution, MatchedRule, WindowComparison, alert_id
-from eguard.detection.explain import alert_to_text, largest_contributions, printable
+from eguard.detection.alert import Alert, Contribution, MatchedRule, WindowComparison
+from eguard.detection.explain import alert_to_text, explain_rows, printable
 from eguard.detection.model import load_model
 
 MODEL = load_model(
@@ -15,74 +14,106 @@ MODEL = load_model(
         "contract_sha256": "ab",
         "n_features": 4,
         "threshold": 0.5,
-        "platt": {"slope": 1.0, "intercept": 0.0},
+        "platt": {"slope": 1.0, "intercept": 0.5},
         "tables": {"class_risk": [0.0] * 8, "rule_precision": {}, "rule_precision_default": 0.0},
         "parameters": {
             "coefficients": [1.0, -3.0, 1.0, 5.0],
             "center": [0.0] * 4,
             "scale": [1.0] * 4,
-            "intercept": 0.0,
+            "intercept": -2.0,
         },
     }
+)
+NAMES = ["a", "b", "c", "d"]
+ALERT = Alert(
+    alert_id="1",
+    host_id="host-1",
+    observed_at_unix=1.0,
+    event_class="process_exec",
+    process_key="sh:init",
+    confidence="high",
+    response="alert_only",
+    reasons=("rule",),
+    command_line="sh -c id",
+    target="/etc/passwd",
+    ancestors=("sh", "init"),
+    rules=(MatchedRule("id-1", "Title", "high", "Somebody", ("T1059",)),),
+    techniques=("T1059",),
+    score=0.5,
+    logit=0.0,
+    base_logit=-1.5,
+    model_version="v1",
+    contributions=(Contribution("a", 0.5, 2.0), Contribution("b", 0.5, -0.25)),
+    window=WindowComparison((0.0, 1.0, 0.0), (0.75, 0.25, 0.0), 2.0, None),
 )
 
 
 def test_largest_first_ties_by_index_and_no_zeros():
     rows = np.array([[0.5, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 0.1]])
-    first, second = largest_contributions(MODEL, rows, ["a", "b", "c", "d"], count=3)
-    assert [(part.feature, part.logit) for part in first] == [("b", -1.5), ("a", 0.5), ("c", 0.5)]
-    assert second == (Contribution("d", 0.1, 0.5),)
-    assert largest_contributions(MODEL, rows[:0], ["a", "b", "c", "d"]) == []
+    first, second = explain_rows(MODEL, rows, NAMES, count=3)
+    assert [(part.feature, part.logit) for part in first.largest] == [("b", -1.5), ("a", 0.5), ("c", 0.5)]
+    assert second.largest == (Contribution("d", 0.1, 0.5),)
+    assert explain_rows(MODEL, rows[:0], NAMES) == []
 
 
-def hostile_alert():
-    return Alert(
-        alert_id="1",
-        host_id="h\x1b[2J",
-        observed_at_unix=1.0,
-        event_class="process_exec",
-        process_key="a:b",
-        confidence="HIGH",
-        response="alert_only",
-        reasons=("rule",),
-        command_line="x\r\nfake line \x1b]0;title\x07" + "y" * 500,
-        rules=(MatchedRule("id-1", "Title", "high", "Somebody", ("T1059",)),),
-        techniques=("T1059",),
-        ancestors=("a", "b\x00"),
-        score=0.9,
-        window=WindowComparison((1.0,), (1.0,), 0.25, None),
+def test_base_and_all_contributions_sum_to_the_logit():
+    (explained,) = explain_rows(MODEL, np.array([[0.5, 0.25, 1.0, 0.125]]), NAMES)
+    assert explained.base_logit == -1.5
+    assert explained.logit == -1.5 + 0.5 - 0.75 + 1.0 + 0.625
+    assert explained.base_logit + sum(part.logit for part in explained.largest) == explained.logit
+
+
+def test_text_shows_the_whole_evidence():
+    text = alert_to_text(ALERT)
+    for shown in (
+        "high      sh:init on host-1 (alert_only)",
+        "command   sh -c id",
+        "target    /etc/passwd",
+        "ancestors sh < init",
+        "Title (high; id-1, by Somebody)",
+        "ATT&CK    T1059",
+        "0.5000 (threshold none: insufficient calibration, p -, model v1)",
+        "+2.000  a = 0.500",
+        "-0.250  other features; -1.500 base; +0.000 logit",
+        "KL 2.000 bits: process_exec 0.00 (0.75), process_exit 1.00 (0.25); usual shares in brackets",
+    ):
+        assert shown in text
+
+
+def test_text_without_a_model_has_no_score():
+    plain = msgspec.structs.replace(ALERT, score=None, window=None)
+    assert "score" not in alert_to_text(plain)
+    assert "window" not in alert_to_text(plain)
+
+
+def test_nothing_from_outside_forges_a_line_or_steers_the_terminal():
+    hostile = "x\r\n  because   all is well \x1b]0;title\x07\u202e\udcff" + "y" * 500
+    alert = msgspec.structs.replace(
+        ALERT,
+        host_id=hostile,
+        process_key=hostile,
+        command_line=hostile,
+        target=hostile,
+        ancestors=(hostile, hostile),
+        reasons=(hostile,),
+        techniques=(hostile,),
+        model_version=hostile,
+        rules=(MatchedRule(hostile, hostile, hostile, hostile, ()),),
     )
-
-
-def test_text_names_rule_author_and_is_safe_to_print():
-    text = alert_to_text(hostile_alert())
-    assert "id-1, Somebody" in text
-    assert "insufficient calibration" in text
+    text = alert_to_text(alert)
     assert all(char.isprintable() or char == "\n" for char in text)
-    assert "fake line" in next(line for line in text.splitlines() if line.startswith("  command"))
+    assert len(text.splitlines()) == len(alert_to_text(ALERT).splitlines())
 
 
-def test_json_holds_every_field_on_one_line():
-    line = hostile_alert().to_json()
-    assert b"\n" not in line
-    assert json.loads(line)["rules"][0]["author"] == "Somebody"
-
-
-@pytest.mark.parametrize(("text", "shown"), [("plain", "plain"), ("a\tb", "a\\tb"), ("\u202eabc", "\\u202eabc")])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("a\tb", "a\\tb"),
+        ("\u202eabc", "\\u202eabc"),
+        ("\udcff", "\\udcff"),
+        ("x" * 201, "x" * 200 + "…"),
+    ],
+)
 def test_printable(text, shown):
     assert printable(text) == shown
-
-
-def test_alert_ids_depend_on_every_part_and_on_nothing_else():
-    base = ("host", 1.5, "a:b", "rule", 0)
-    variants = {
-        base,
-        ("host2", 1.5, "a:b", "rule", 0),
-        ("host", 1.25, "a:b", "rule", 0),
-        ("host", 1.5, "a:c", "rule", 0),
-        ("host", 1.5, "a:b", "rule2", 0),
-        ("host", 1.5, "a:b", "rule", 1),
-        ("host", 1.5, "a:\udcff", "rule", 0),
-    }
-    assert len({alert_id(*parts) for parts in variants}) == len(variants)
-    assert alert_id(*base) == alert_id(*base)
