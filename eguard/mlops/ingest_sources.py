@@ -21,7 +21,7 @@ class IngestSource(BaseModel):
     enabled: bool = Field(default=True, description="whether the file is read")
     deduplicate: bool = Field(
         default=False,
-        description="drop rows equal in every column; only for logs with a microsecond clock, where that is one record",
+        description="drop rows equal in every column and field; only for logs whose records have an identity",
     )
     is_known_damaged: bool = Field(
         default=False, description="the file is broken upstream; its rows before the damage are wanted"

@@ -6,15 +6,15 @@ says so; the label of the log event itself goes before the one of the time windo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from eguard.errors import ParseError
 from eguard.events.columns import EventBatch
 from eguard.events.model import EventClass
 from eguard.events.parsers.lines import LineReader
-from eguard.events.parsers.rows import Columns, CsvTable, translated
+from eguard.events.parsers.repeating_rows import Columns, RepeatingRows
 from eguard.events.parsers.scalars import Memo, time_from_seconds
 
 COLUMNS: Final = ("time", "name", "ip", "host", "short", "time_label", "event_label")
@@ -25,9 +25,7 @@ _NO_ATTACK: Final = frozenset({"", "-", "false_positive"})
 
 def read_batches(lines: LineReader, group: str) -> Iterator[EventBatch]:
     """Yield the alerts in small batches. `group` is the network; if empty it comes from the file name."""
-    table = CsvTable(lines, COLUMNS)
-    translator = _Translator(table.positions(COLUMNS), group or network_of(lines.path))
-    yield from translated(table, translator, lines.report)
+    return RepeatingRows(lines, _AlertRows(group or network_of(lines.path))).batches()
 
 
 def network_of(path: Path) -> str:
@@ -54,51 +52,55 @@ def attack_step(time_label: str, event_label: str) -> str:
     return "" if time_label in _NO_ATTACK else time_label
 
 
-class _Translator:
-    """Turns rows into columns and remembers the strings it has seen: a few hundred make up a million rows."""
+class _AlertRows:
+    """The time leads; the rest repeats."""
 
-    def __init__(self, order: Sequence[int], network: str) -> None:
-        self._order = order
+    columns = COLUMNS
+    leading = 1
+
+    def __init__(self, network: str) -> None:
         self._network = network
         self._times, self._text = Memo(_time_or_bad), Memo(str)
-        self._hosts = Memo(lambda host: f"{network}/{host}")
-        self._detectors = Memo(lambda rule: DETECTORS.get(rule[0], ""))
-        self._labels: dict[tuple[str, str], str] = {}
 
-    def faults(self, columns: Columns) -> list[str]:
-        """Name the fault of each row, empty for a sound one; nothing at all if every row is sound."""
-        at_time, _, _, at_host, at_rule, *_ = self._order
-        times = list(map(self._times.__getitem__, columns[at_time]))
-        hosts, rules = columns[at_host], columns[at_rule]
-        if min(times) >= 0.0 and "" not in hosts and "" not in rules:
-            return []
-        return [
-            "bad_time" if time < 0.0 else "no_host" if not host else "" if rule else "no_rule"
-            for time, host, rule in zip(times, hosts, rules, strict=True)
-        ]
+    def understand(self, tail: list[str]) -> tuple[Any, ...]:
+        """Return host, alert text, rule, detector and label; the address is the host's own and is left out."""
+        name, _, host, short, time_label, event_label = tail
+        if not host:
+            raise ParseError("the alert names no host", reason="no_host")
+        if not short:
+            raise ParseError("the alert names no rule", reason="no_rule")
+        values = (
+            f"{self._network}/{host}",
+            name,
+            short,
+            DETECTORS.get(short[0], ""),
+            attack_step(time_label, event_label),
+        )
+        return tuple(map(self._text.__getitem__, values))
 
-    def batch(self, columns: Columns, sizes: list[int]) -> EventBatch:
+    def lead_fault(self, lead: list[str]) -> str:
+        """Name what is wrong with the time."""
+        return "bad_time" if self._times[lead[0]] < 0.0 else ""
+
+    def are_sound(self, leads: Columns) -> bool:
+        """Tell whether all times are sound."""
+        return min(map(self._times.__getitem__, leads[0])) >= 0.0
+
+    def batch(self, leads: Columns, meanings: Columns, sizes: list[int]) -> EventBatch:
         """Return sound rows as a batch."""
-        time, name, _, host, rule, time_label, event_label = (columns[at] for at in self._order)
-        one, rows = self._text.__getitem__, len(sizes)
-        labels = list(zip(time_label, event_label, strict=True))
-        for pair in set(labels) - self._labels.keys():
-            self._labels[pair] = one(attack_step(*pair))
+        host_id, target, rule_id, detector, label = meanings
         return EventBatch(
-            time_unix=list(map(self._times.__getitem__, time)),
-            host_id=list(map(self._hosts.__getitem__, host)),
-            event_class=[EventClass.ALERT] * rows,
-            source=["ait"] * rows,
-            event_type=["alert"] * rows,
-            group=[self._network] * rows,
-            target=list(map(one, name)),
-            rule_id=list(map(one, rule)),
-            detector=list(map(self._detectors.__getitem__, rule)),
-            label=list(map(self._labels.__getitem__, labels)),
-            # Without the label columns: a size that counted them would tell the label.
-            event_bytes=[
-                size - len(by_time) - len(by_event) - 2 for size, (by_time, by_event) in zip(sizes, labels, strict=True)
-            ],
+            time_unix=list(map(self._times.__getitem__, leads[0])),
+            host_id=host_id,
+            event_class=[EventClass.ALERT] * len(sizes),
+            source=["ait"] * len(sizes),
+            event_type=["alert"] * len(sizes),
+            group=[self._network] * len(sizes),
+            target=target,
+            rule_id=rule_id,
+            detector=detector,
+            label=label,
+            event_bytes=sizes,
         )
 
 

@@ -6,12 +6,11 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from eguard.errors import CorruptFileError, ParseError, UnknownFormatError
-from eguard.events.columns import EventBatch
 from eguard.events.model import Event
 from eguard.events.parsers.lines import LineReader
 from eguard.events.parsers.report import ParseReport
@@ -19,8 +18,6 @@ from eguard.events.parsers.report import ParseReport
 _R = TypeVar("_R")
 #: Rows that are worked on together. Small, because the collector walks over every list that is alive.
 BLOCK_ROWS: Final = 512
-#: Fields of some rows, column by column.
-Columns = list[tuple[str, ...]]
 _DECODER: Final = msgspec.json.Decoder()
 
 
@@ -167,27 +164,3 @@ def _is_text(row: list[str]) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-class Translator(Protocol):
-    """What turns the columns of a CSV file into columns of events."""
-
-    def faults(self, columns: Columns) -> list[str]:
-        """Name the fault of each row, empty for a sound one; nothing at all if every row is sound."""
-
-    def batch(self, columns: Columns, sizes: list[int]) -> EventBatch:
-        """Return sound rows, whose sizes in characters are given, as a batch."""
-
-
-def translated(table: CsvTable, translator: Translator, report: ParseReport) -> Iterator[EventBatch]:
-    """Yield the rows of a table as small batches; rows with a fault are counted."""
-    for block in table.blocks():
-        rows, columns = block, list(zip(*block, strict=True))
-        if faults := translator.faults(columns):
-            for fault in filter(None, faults):
-                report.reject(fault)
-            rows = [row for row, fault in zip(block, faults, strict=True) if not fault]
-            columns = list(zip(*rows, strict=True))
-        if rows:
-            report.accept(len(rows))
-            yield translator.batch(columns, list(map(len, map(",".join, rows))))

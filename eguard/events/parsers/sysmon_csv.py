@@ -6,98 +6,101 @@ tell. Where the original logs are at hand, `eguard.events.parsers.sysmon` tells 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from eguard.errors import ParseError
 from eguard.events.columns import EventBatch
 from eguard.events.model import UNCOUNTED
 from eguard.events.parsers.lines import LineReader
-from eguard.events.parsers.rows import Columns, CsvTable, translated
+from eguard.events.parsers.repeating_rows import Columns, RepeatingRows
 from eguard.events.parsers.scalars import Memo, port_number, time_from_iso, whole_number
 from eguard.events.parsers.windows_kinds import CLASS_OF_EVENT_TYPE
 
 COLUMNS: Final = ("capture", "host", "ts", "src", "eid", "event_type", "image", "parent", "target", "cmdline")
 _LARGEST_EVENT_CODE: Final = 2**31 - 1
-_BAD: Final = -1
+_BAD: Final = -1.0
 
 
 def read_batches(lines: LineReader, group: str) -> Iterator[EventBatch]:
     """Yield the events in small batches. A given `group` stands for the capture."""
-    table = CsvTable(lines, COLUMNS)
-    translator = _Translator(table.positions(COLUMNS), group)
-    yield from translated(table, translator, lines.report)
+    return RepeatingRows(lines, _SysmonRows(group)).batches()
 
 
-class _Translator:
-    """Turns rows into columns and remembers the strings it has seen: the table repeats itself."""
+class _SysmonRows:
+    """Capture, host and time lead; the rest repeats."""
 
-    def __init__(self, order: Sequence[int], group: str) -> None:
-        self._order = order
+    columns = COLUMNS
+    leading = 3
+
+    def __init__(self, group: str) -> None:
         self._group = group
-        self._times, self._codes = Memo(_time_or_bad), Memo(_code_or_bad)
-        self._hosts, self._text = Memo(str.lower), Memo(str)
-        self._classes = Memo(lambda event_type: CLASS_OF_EVENT_TYPE.get(event_type, UNCOUNTED))
+        self._times, self._hosts, self._text = Memo(_time_or_bad), Memo(str.lower), Memo(str)
 
-    def faults(self, columns: Columns) -> list[str]:
-        """Name the fault of each row, empty for a sound one; nothing at all if every row is sound."""
-        _, at_host, at_time, _, at_code, *_ = self._order
-        times = list(map(self._times.__getitem__, columns[at_time]))
-        codes = list(map(self._codes.__getitem__, columns[at_code]))
-        hosts = columns[at_host]
-        if min(times) >= 0.0 and min(codes) >= 0 and "" not in hosts:
-            return []
-        return [
-            "bad_time" if time < 0.0 else "bad_number" if code < 0 else "" if host else "no_host"
-            for time, code, host in zip(times, codes, hosts, strict=True)
-        ]
+    def understand(self, tail: list[str]) -> tuple[Any, ...]:
+        """Return the values of an event's columns, in the order in which `batch` takes them."""
+        src, eid, event_type, image, parent, target, cmdline = map(self._text.__getitem__, tail)
+        address, port = _destination(target) if event_type == "net" else ("", 0)
+        return (
+            src,
+            whole_number(eid, largest=_LARGEST_EVENT_CODE),
+            event_type,
+            CLASS_OF_EVENT_TYPE.get(event_type, UNCOUNTED),
+            image,
+            parent,
+            "" if address else target,
+            address,
+            port,
+            cmdline,
+        )
 
-    def batch(self, columns: Columns, sizes: list[int]) -> EventBatch:
+    def lead_fault(self, lead: list[str]) -> str:
+        """Name what is wrong with capture, host and time."""
+        capture, host, time = lead
+        if '"' in capture or '"' in host:
+            return "bad_csv"
+        return "no_host" if not host else "bad_time" if self._times[time] < 0.0 else ""
+
+    def are_sound(self, leads: Columns) -> bool:
+        """Tell whether all are sound."""
+        captures, hosts, times = leads
+        return not any(self.lead_fault([*pair, times[0]]) for pair in set(zip(captures, hosts, strict=True))) and (
+            min(map(self._times.__getitem__, times)) >= 0.0
+        )
+
+    def batch(self, leads: Columns, meanings: Columns, sizes: list[int]) -> EventBatch:
         """Return sound rows as a batch."""
-        capture, host, ts, src, eid, types, image, parent, target, cmdline = (columns[at] for at in self._order)
-        one = self._text.__getitem__
-        names, addresses, ports = list(map(one, target)), [""] * len(sizes), [0] * len(sizes)
-        if "net" in types:
-            for at, event_type in enumerate(types):
-                if event_type == "net" and (destination := _destination(target[at])):
-                    addresses[at], ports[at] = destination
-                    names[at] = ""
+        captures, hosts, times = leads
+        source, code, event_type, event_class, comm, parent, target, address, port, command_line = meanings
         return EventBatch(
-            time_unix=list(map(self._times.__getitem__, ts)),
-            host_id=list(map(self._hosts.__getitem__, host)),
-            event_class=list(map(self._classes.__getitem__, types)),
-            comm=list(map(one, image)),
-            parent_comm=list(map(one, parent)),
-            source=list(map(one, src)),
-            event_type=list(map(one, types)),
-            event_code=list(map(self._codes.__getitem__, eid)),
-            group=[self._group] * len(sizes) if self._group else list(map(one, capture)),
-            command_line=list(map(one, cmdline)),
-            target=names,
-            destination_address=list(map(one, addresses)),
-            destination_port=ports,
+            time_unix=list(map(self._times.__getitem__, times)),
+            host_id=list(map(self._hosts.__getitem__, hosts)),
+            event_class=event_class,
+            comm=comm,
+            parent_comm=parent,
+            source=source,
+            event_type=event_type,
+            event_code=code,
+            group=[self._group] * len(sizes) if self._group else list(map(self._text.__getitem__, captures)),
+            command_line=command_line,
+            target=target,
+            destination_address=address,
+            destination_port=port,
             event_bytes=sizes,
         )
 
 
-def _destination(target: str) -> tuple[str, int] | None:
-    """Split ``address:port/protocol``, whose address may be IPv6; None if it is something else."""
+def _destination(target: str) -> tuple[str, int]:
+    """Split ``address:port/protocol``, whose address may be IPv6; empty if it is something else."""
     address, _, port = target.partition("/")[0].rpartition(":")
     try:
-        return (address, port_number(port)) if address else None
+        return address, port_number(port)
     except ParseError:
-        return None
+        return "", 0
 
 
 def _time_or_bad(text: str) -> float:
     try:
         return time_from_iso(text)
-    except ParseError:
-        return _BAD
-
-
-def _code_or_bad(text: str) -> int:
-    try:
-        return whole_number(text, largest=_LARGEST_EVENT_CODE)
     except ParseError:
         return _BAD

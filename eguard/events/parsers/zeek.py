@@ -44,6 +44,8 @@ _MEASURES: Final[dict[str, tuple[str, str, str]]] = {
     "ssl": ("", "", ""),
     "dns": ("", "", "rtt"),
 }
+#: What is kept of a connection besides the columns: its identity and its kind. Connections come in millions.
+_CONNECTION_FIELDS: Final = ("uid", "id.orig_p", "proto", "service", "conn_state", "history")
 _NAMES: Final = {"http": "host", "ssl": "server_name", "dns": "query"}
 
 
@@ -115,7 +117,7 @@ def _event(record: dict[str, Any], kind: str, group: str) -> Event:
         raise ParseError("the record names no originator", reason="no_host")
     sent, received, duration = _MEASURES[kind]
     name = str(record.get(_NAMES.get(kind, ""), "") or "")
-    fields = None if kind == "conn" else text_fields(record)
+    kept = {name: record.get(name) for name in _CONNECTION_FIELDS} if kind == "conn" else record
     is_iso = isinstance(stamp, str) and "T" in stamp
     return Event(
         time_unix=time_from_iso(str(stamp)) if is_iso else time_from_seconds(stamp),
@@ -132,7 +134,7 @@ def _event(record: dict[str, Any], kind: str, group: str) -> Event:
         duration_seconds=seconds_span(record.get(duration)),
         event_bytes=sum(len(str(value)) for value in record.values()),
         label=_label(record),
-        fields=fields,
+        fields=text_fields(kept),
     )
 
 
