@@ -13,6 +13,7 @@ from typing import Any, Final, get_args
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from eguard.errors import CorruptFileError, GateFailedError
@@ -106,8 +107,8 @@ def run(params: IngestParams, *, seed: int, workspace: Workspace, progress: Prog
     report: dict[str, Any] = {"sources": [intake.summary() for intake in intakes], "tables": {}}
     for name in TABLES:
         parts = [part for intake in intakes if intake.source.table == name for part in intake.parts]
-        table = _sorted(pa.concat_tables(parts) if parts else to_table(EventBatch()))
-        write_table(workspace.interim / f"{name}.parquet", table)
+        table = pa.concat_tables(parts) if parts else to_table(EventBatch())
+        write_table(workspace.interim / f"{name}.parquet", table, _order(table))
         report["tables"][name] = _table_summary(table)
     failures = [fault for intake in intakes for fault in _faults(intake, params)]
     report |= {"passed": not failures, "failures": failures}
@@ -168,15 +169,14 @@ def _first_of_each(batch: EventBatch, seen: set[tuple[Any, ...]]) -> EventBatch:
     return _where(batch, keep)
 
 
-def _sorted(table: pa.Table) -> pa.Table:
-    """Return a table by group and time; rows of one instant keep the order of their files."""
-    table = table.unify_dictionaries().combine_chunks()
-    groups = table["group"].combine_chunks()
-    names = np.array(groups.dictionary.to_pylist(), object) if len(groups) else np.array([], object)
-    rank = np.empty(len(names), np.int64)
-    rank[np.argsort(names)] = np.arange(len(names))
-    codes = rank[groups.indices.to_numpy()] if len(groups) else np.array([], np.int64)
-    return table.take(pa.array(np.lexsort((table["time_unix"].to_numpy(), codes))))
+def _order(table: pa.Table) -> NDArray[np.intp]:
+    """Return the order by group and time; rows of one instant keep the order of their files."""
+    groups = table["group"].unify_dictionaries().combine_chunks()
+    if not len(groups):
+        return np.array([], np.intp)
+    names = np.array(groups.dictionary.to_pylist(), object)
+    rank = np.argsort(np.argsort(names))
+    return np.lexsort((table["time_unix"].to_numpy(), rank[groups.indices.to_numpy()]))
 
 
 def _table_summary(table: pa.Table) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from eguard.errors import ConfigError
 from eguard.events.columns import LIST_COLUMNS, NUMERIC_COLUMNS, EventBatch
@@ -37,8 +38,17 @@ def write_events(path: Path, batch: EventBatch) -> None:
     write_table(path, to_table(batch))
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(path: Path, table: pa.Table, order: NDArray[np.intp] | None = None) -> None:
     """Write a table as `to_table` builds it. Columns of one value go to the metadata.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder is made.
+    table : pyarrow.Table
+        Columns named in `EVENT_COLUMNS`.
+    order : ndarray of shape (n_rows,), optional
+        Positions of the rows in the order wanted.
 
     Notes
     -----
@@ -50,6 +60,8 @@ def write_table(path: Path, table: pa.Table) -> None:
     if not stored.column_names:  # the number of rows must survive
         stored = table.select(["time_unix"])
         constants.pop("time_unix", None)
+    if order is not None:
+        stored = stored.take(pa.array(order))
     text = json.dumps(constants, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(
@@ -57,6 +69,7 @@ def write_table(path: Path, table: pa.Table) -> None:
         path,
         compression="zstd",
         compression_level=3,
+        use_dictionary=[name for name in stored.column_names if name not in NUMERIC_COLUMNS],
         row_group_size=_ROW_GROUP_ROWS,
     )
 

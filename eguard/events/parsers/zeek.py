@@ -11,7 +11,7 @@ Zeek documentation, "Log Formats and Inspection".
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -19,7 +19,7 @@ from eguard.errors import ParseError
 from eguard.events.model import Event, EventClass
 from eguard.events.parsers.lines import LineReader
 from eguard.events.parsers.scalars import (
-    known,
+    Fields,
     port_number,
     seconds_span,
     text_fields,
@@ -45,7 +45,7 @@ _MEASURES: Final[dict[str, tuple[str, str, str]]] = {
     "dns": ("", "", "rtt"),
 }
 #: What is kept of a connection besides the columns: its identity and its kind. Connections come in millions.
-_CONNECTION_FIELDS: Final = ("uid", "id.orig_p", "proto", "service", "conn_state", "history")
+_CONNECTION_FIELDS: Final[tuple[str, ...]] = ("uid", "id.orig_p", "proto", "service", "conn_state", "history")
 _NAMES: Final = {"http": "host", "ssl": "server_name", "dns": "query"}
 
 
@@ -65,8 +65,9 @@ def read(lines: LineReader, group: str) -> Iterator[Event]:
             if not line.strip():
                 continue
             try:
-                record = _json_record(line) if line.startswith(b"{") else _tsv_record(line, header)
-                record_kind = (kind if header else "") or _kind_of(record)
+                is_json = line.startswith(b"{")
+                record = _json_record(line) if is_json else _tsv_record(line, header)
+                record_kind = _kind_of(record) if is_json else kind
                 event = _event(record, record_kind, group) if record_kind in _KINDS else None
             except ParseError as error:
                 report.reject(error.context["reason"])
@@ -78,7 +79,7 @@ def read(lines: LineReader, group: str) -> Iterator[Event]:
             yield event
 
 
-def _tsv_record(line: bytes, header: list[str]) -> dict[str, Any]:
+def _tsv_record(line: bytes, header: list[str]) -> Fields:
     if not header:
         raise ParseError("a row stands before the line that names the columns", reason="no_header")
     try:
@@ -92,18 +93,17 @@ def _tsv_record(line: bytes, header: list[str]) -> dict[str, Any]:
     return {name: value for name, value in zip(header, values, strict=True) if value not in _UNSET}
 
 
-def _json_record(line: bytes) -> dict[str, Any]:
+def _json_record(line: bytes) -> Fields:
     try:
         value = _DECODER.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ParseError("the line is not JSON", reason="bad_json") from error
-    return {_UNDERSCORED.get(name, name): content for name, content in value.items()}
+    return text_fields({_UNDERSCORED.get(name, name): content for name, content in value.items()})
 
 
-def _kind_of(record: dict[str, Any]) -> str:
+def _kind_of(record: Fields) -> str:
     """Return the kind of log that a JSON record is from, as it says itself or as its fields tell."""
-    told = record.get("_path") or record.get("@stream")
-    if isinstance(told, str) and told:
+    if told := record.get("_path") or record.get("@stream"):
         return told
     for name, kind in _TELLING_FIELDS:
         if name in record:
@@ -111,35 +111,35 @@ def _kind_of(record: dict[str, Any]) -> str:
     return ""
 
 
-def _event(record: dict[str, Any], kind: str, group: str) -> Event:
-    host, stamp = record.get("id.orig_h"), record.get("ts")
-    if not (isinstance(host, str) and host):
+def _event(record: Fields, kind: str, group: str) -> Event:
+    host, stamp = record.get("id.orig_h"), record.get("ts", "")
+    if not host:
         raise ParseError("the record names no originator", reason="no_host")
     sent, received, duration = _MEASURES[kind]
-    name = str(record.get(_NAMES.get(kind, ""), "") or "")
-    kept = {name: record.get(name) for name in _CONNECTION_FIELDS} if kind == "conn" else record
-    is_iso = isinstance(stamp, str) and "T" in stamp
+    kept = record
+    if kind == "conn":
+        kept = {name: record[name] for name in _CONNECTION_FIELDS if name in record}
     return Event(
-        time_unix=time_from_iso(str(stamp)) if is_iso else time_from_seconds(stamp),
+        time_unix=time_from_iso(stamp) if "T" in stamp else time_from_seconds(stamp),
         host_id=host,
         event_class=EventClass.DNS_QUERY if kind == "dns" else EventClass.NETWORK_CONNECT,
         source="zeek",
         event_type=kind,
         group=group,
-        target=known(name).lower(),
-        destination_address=str(record.get("id.resp_h", "")),
+        target=record.get(_NAMES.get(kind, ""), "").lower(),
+        destination_address=record.get("id.resp_h", ""),
         destination_port=port_number(record.get("id.resp_p")),
         sent_bytes=whole_number(record.get(sent)),
         received_bytes=whole_number(record.get(received)),
         duration_seconds=seconds_span(record.get(duration)),
-        event_bytes=sum(len(str(value)) for value in record.values()),
+        event_bytes=sum(map(len, record.values())),
         label=_label(record),
-        fields=text_fields(kept),
+        fields=kept,
     )
 
 
-def _label(record: dict[str, Any]) -> str:
+def _label(record: Fields) -> str:
     """Return the label of a labelled log: its detail if it is malicious, else nothing."""
-    if str(record.get("label", "")).lower() != "malicious":
+    if record.get("label", "").lower() != "malicious":
         return ""
-    return str(record.get("detailedlabel") or "malicious")
+    return record.get("detailedlabel") or "malicious"
