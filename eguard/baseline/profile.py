@@ -18,7 +18,7 @@ from eguard.baseline.held import HeldWindows
 from eguard.baseline.moments import MomentColumns, group_starts
 from eguard.baseline.priors import PriorTable
 from eguard.baseline.slots import ProcessKey, SlotIndex
-from eguard.estimators.dirichlet import dirichlet_posterior, seed_concentration
+from eguard.estimators import dirichlet_posterior, seed_concentration
 from eguard.events import N_EVENT_CLASSES
 
 #: Most profiles one endpoint keeps.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from eguard.baseline.profile import ProfileTable
 from eguard.baseline.slots import ProcessKey
-from eguard.estimators.dirichlet import smoothed_prior_mean
+from eguard.estimators import smoothed_prior_mean
 from eguard.wire.distribution import vector_from_distribution
 from eguard.wire.fleet import FleetRow
 from eguard.wire.process_key import decode_process_key

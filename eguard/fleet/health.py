@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eguard.estimators.divergence import jensen_shannon_bias_nats, jensen_shannon_nats
+from eguard.estimators import jensen_shannon_bias_nats, jensen_shannon_nats
 
 #: Keys listed by name at most, in each of the two lists; the counts are complete.
 MAX_NAMED_KEYS: Final = 256

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
+from eguard.fleet.bulk import BulkInsert
 from eguard.fleet.tables import endpoint_agent, endpoint_baseline, endpoint_incarnation
 from eguard.wire.baseline import BaselineRow, RowRejection, UpsertResult
 from eguard.wire.distribution import vector_from_distribution
@@ -50,48 +51,52 @@ def register_agent(connection: sa.Connection, agent_id: str, incarnation: str, n
     An incarnation that is known keeps its place: a batch that was delayed across a reinstallation does not turn
     the clock back. Hearing from an agent counts as a heartbeat.
     """
-    known = connection.execute(
-        sa.select(endpoint_incarnation.c.ordinal).where(
-            endpoint_incarnation.c.agent_id == agent_id, endpoint_incarnation.c.incarnation == incarnation
+    agent, known = endpoint_agent.c, endpoint_incarnation.c
+    found = connection.execute(
+        sa.select(agent.incarnation_ordinal, agent.last_heartbeat, known.ordinal)
+        .outerjoin_from(
+            endpoint_agent,
+            endpoint_incarnation,
+            sa.and_(known.agent_id == agent.agent_id, known.incarnation == incarnation),
         )
-    ).scalar()
-    latest = connection.execute(
-        sa.select(endpoint_agent.c.incarnation_ordinal).where(endpoint_agent.c.agent_id == agent_id)
-    ).scalar()
-    if latest is None:
-        connection.execute(
-            sa.insert(endpoint_agent).values(
-                agent_id=agent_id,
-                incarnation=incarnation,
-                incarnation_ordinal=1,
-                group="default",
-                status="active",
-                last_heartbeat=now,
-                enrolled_at=now,
-            )
-        )
-    ordinal = int(known) if known is not None else int(latest or 0) + 1
-    if known is None:
-        connection.execute(
-            sa.insert(endpoint_incarnation).values(
-                agent_id=agent_id, incarnation=incarnation, ordinal=ordinal, registered_at=now
-            )
-        )
-    _record_sighting(connection, agent_id, incarnation, ordinal, now)
-    return ordinal
+        .where(agent.agent_id == agent_id)
+    ).one_or_none()
+    if found is None:
+        _enrol(connection, agent_id, incarnation, now)
+        return 1
+    latest, last_heartbeat, ordinal = found
+    changes: dict[str, Any] = {}
+    if last_heartbeat is None or last_heartbeat < now:
+        changes["last_heartbeat"] = now
+    if ordinal is None:
+        ordinal = latest + 1
+        changes |= {"incarnation": incarnation, "incarnation_ordinal": ordinal}
+        _remember(connection, agent_id, incarnation, ordinal, now)
+    if changes:
+        connection.execute(sa.update(endpoint_agent).where(agent.agent_id == agent_id).values(changes))
+    return int(ordinal)
 
 
-def _record_sighting(connection: sa.Connection, agent_id: str, incarnation: str, ordinal: int, now: float) -> None:
-    agent = endpoint_agent.c
+def _enrol(connection: sa.Connection, agent_id: str, incarnation: str, now: float) -> None:
     connection.execute(
-        sa.update(endpoint_agent)
-        .where(agent.agent_id == agent_id, sa.or_(agent.last_heartbeat.is_(None), agent.last_heartbeat < now))
-        .values(last_heartbeat=now)
+        sa.insert(endpoint_agent).values(
+            agent_id=agent_id,
+            incarnation=incarnation,
+            incarnation_ordinal=1,
+            group="default",
+            status="active",
+            last_heartbeat=now,
+            enrolled_at=now,
+        )
     )
+    _remember(connection, agent_id, incarnation, 1, now)
+
+
+def _remember(connection: sa.Connection, agent_id: str, incarnation: str, ordinal: int, now: float) -> None:
     connection.execute(
-        sa.update(endpoint_agent)
-        .where(agent.agent_id == agent_id, agent.incarnation_ordinal < ordinal)
-        .values(incarnation=incarnation, incarnation_ordinal=ordinal)
+        sa.insert(endpoint_incarnation).values(
+            agent_id=agent_id, incarnation=incarnation, ordinal=ordinal, registered_at=now
+        )
     )
 
 
@@ -123,7 +128,7 @@ def upsert_rows(
         else:
             rejected.append(RowRejection(index, "seq_reused", f"seq {row.seq} was used for other content before"))
     if newest:
-        connection.execute(_GUARDED_UPSERT, [newest[key] for key in sorted(newest)])
+        _GUARDED_UPSERT.execute(connection, [newest[key] for key in sorted(newest)])
     return UpsertResult(accepted, unchanged, stale, rejected)
 
 
@@ -178,4 +183,4 @@ def _guarded_upsert() -> sa.Insert:
     )
 
 
-_GUARDED_UPSERT: Final = _guarded_upsert()
+_GUARDED_UPSERT: Final = BulkInsert(_guarded_upsert())

@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eguard.errors import ConfigError
-from eguard.estimators.aggregation import aggregate_many
-from eguard.estimators.divergence import kl_divergence_bits
-from eguard.estimators.robust import huber_location, trimmed_median
+from eguard.estimators import aggregate_many, huber_location, kl_divergence_bits, trimmed_median
 
 BELOW_COHORT: Final = "below_cohort"
 BELOW_MIN_MASS: Final = "below_min_mass"

@@ -29,6 +29,8 @@ MAX_TIME_UNIX: Final = 253_402_300_799.0
 MAX_NAME_CHARACTERS: Final = 128
 
 _MAX_DETAIL_CHARACTERS: Final = 200
+# Popoviciu: a variance is at most a quarter of the squared range.
+_MAX_VARIANCE: Final = MAX_LOG1P**2 / 4.0
 
 #: An agent or batch name: printable in a log, a fixed bound in a database.
 WireName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARACTERS, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
@@ -206,6 +208,8 @@ def receive_baseline_batch(body: bytes, max_bytes: int = MAX_BATCH_BYTES) -> Rec
     batch = _read_plain_batch(body)
     if batch is None:
         return _read_strictly(body, max_bytes)
+    if all(row_problem(row) is None for row in batch.baselines):
+        return ReceivedBatch(batch.agent_id, batch.batch_id, batch.baselines, list(range(len(batch.baselines))), [])
     return _screen(batch.agent_id, batch.batch_id, list(enumerate(batch.baselines)), [])
 
 
@@ -265,19 +269,17 @@ def row_problem(row: BaselineRow) -> tuple[str, str] | None:
     """Return (code, detail) of what types and ranges cannot say about a row, or None if it is good."""
     if not is_process_key(row.process_key):
         return "invalid_process_key", "process_key is not the canonical text of any pair"
-    total = math.fsum(row.event_distribution.values())
-    if not abs(total - 1.0) <= SUM_TOLERANCE:
+    total = sum(row.event_distribution.values())
+    if not -SUM_TOLERANCE <= total - 1.0 <= SUM_TOLERANCE:  # a NaN fails both
         return "sum_not_one", f"event_distribution sums to {total:.9g}"
-    if row.continuous is not None:
-        for moments in (row.continuous.interarrival, row.continuous.payload):
-            if moments is not None and not _moments_possible(moments):
-                return "impossible_moments", "m2 is larger than count observations on the log1p scale allow"
+    continuous = row.continuous
+    if continuous is not None:
+        for moments in (continuous.interarrival, continuous.payload):
+            if moments is not None and (
+                moments.m2 > moments.count * _MAX_VARIANCE or (moments.count == 0 and moments.mean > 0.0)
+            ):
+                return "impossible_moments", "no data on the log1p scale have this count, mean and m2"
     return None
-
-
-def _moments_possible(moments: Moments) -> bool:
-    # Popoviciu: a variance is at most a quarter of the squared range.
-    return moments.m2 <= moments.count * MAX_LOG1P**2 / 4.0 and (moments.count > 0 or moments.mean == 0.0)
 
 
 def _code(message: str) -> str:

@@ -66,7 +66,7 @@ def kill_before_statement(store, number):
 
 
 def look(url, child_status):
-    with FleetStore.create(url, SimulatedClock(1e9)) as store:
+    with FleetStore(url, SimulatedClock(1e9)) as store:
         replay = store.upsert_baselines("a", "first", [row(f"p{number}:init", 2, (30, 70)) for number in range(5)])
         rows = store.fleet_rows()
         return {

@@ -34,7 +34,7 @@ def test_the_statement_itself_refuses_what_is_older():
                 seq=seq,
             )
             values = _values("a", f"i{ordinal}", row, _Stored(ordinal, seq, samples, b"\0" * 32), now=float(samples))
-            connection.execute(_GUARDED_UPSERT, [values])
+            _GUARDED_UPSERT.execute(connection, [values])
             columns = endpoint_baseline.c
             stored = connection.execute(
                 sa.select(columns.sample_count, columns.updated_at, columns.incarnation_ordinal, columns.seq)

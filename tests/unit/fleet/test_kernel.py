@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from eguard.errors import ConfigError
-from eguard.estimators.aggregation import aggregate_distributions
-from eguard.estimators.robust import huber_location
+from eguard.estimators import aggregate_distributions, huber_location
 from eguard.fleet.kernel import BELOW_COHORT, BELOW_MIN_MASS, AggregationRules, Votes, aggregate_votes
 
 
