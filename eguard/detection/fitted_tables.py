@@ -81,7 +81,7 @@ class FittedTables:
                 {str(rule): float(share) for rule, share in value["rule_precision"].items()},
                 float(value["rule_precision_default"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ModelError(f"the model's tables cannot be read: {error!r}") from error
         if len(tables.class_risk) != N_EVENT_CLASSES:
             raise ModelError(f"class_risk has {len(tables.class_risk)} values, not {N_EVENT_CLASSES}")

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from eguard.errors import ModelError
 
 FLEET_CONTEXT_VERSION: Final = 1
+#: Beyond it a float no longer tells two counts apart.
+MAX_COUNT: Final = 2**53
 
 Column = NDArray[np.float64]
 
@@ -120,7 +122,7 @@ class FleetContext:
                     for parent, counts in obj["children"].items()
                 },
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ModelError(f"fleet context is malformed: {error}") from error
         if not np.isfinite(tables.as_of_unix) or any(
             not 1 <= rank <= len(tables.port_ranks) for rank in tables.port_ranks.values()
@@ -130,6 +132,6 @@ class FleetContext:
 
 
 def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_COUNT:
         raise ValueError(f"{value!r} is no count")
     return value

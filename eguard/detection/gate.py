@@ -82,7 +82,7 @@ class ConformalGate:
             owner = str(value["model_digest"])
             alpha = float(value["alpha"])
             groups = {str(name): _read_group(str(name), group) for name, group in value["groups"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ModelError(f"the calibration cannot be read: {error!r}") from error
         if owner != model_digest:
             raise ModelError(

@@ -13,7 +13,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from eguard.detection.feature_contract import N_FEATURES, contract_sha256
 from eguard.detection.fitted_tables import FittedTables
+from eguard.detection.tree_nodes import is_sane
 from eguard.detection.trees import TreeEnsemble
 from eguard.errors import ModelError
 from eguard.wire.canonical import canonical_sha256
@@ -49,10 +51,12 @@ class LinearScorer:
     def __init__(self, coefficients: Rows, center: Rows, scale: Rows, intercept: float) -> None:
         if not (coefficients.shape == center.shape == scale.shape and coefficients.ndim == 1 and coefficients.size):
             raise ModelError("coefficients, center and scale differ in length")
-        if not all(np.isfinite(part).all() for part in (coefficients, center, scale)) or not np.isfinite(intercept):
-            raise ModelError("the linear model holds a number that is not finite")
-        if (scale <= 0).any():
+        if not (scale > 0).all():
             raise ModelError("the linear model has a scale that is not positive")
+        with np.errstate(over="ignore"):
+            weights = coefficients / scale
+        if not all(is_sane(part) for part in (weights, coefficients, center, scale, intercept)):
+            raise ModelError("the linear model holds a number that no fit gives")
         self.n_features = coefficients.size
         self._coefficients, self._center, self._scale = coefficients, center, scale
         self._intercept = float(intercept)
@@ -161,12 +165,15 @@ def load_model(value: Any, *, expected_contract_sha256: str | None = None) -> Mo
         version, kind = str(value["version"]), str(value["kind"])
         tables = FittedTables.from_json(value["tables"])
         scorer = _read_scorer(kind, value["parameters"], n_features)
-    except (KeyError, TypeError, ValueError) as error:
+        digest = canonical_sha256(value)
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise ModelError(f"the model cannot be read: {error!r}") from error
-    if not (0.0 <= threshold <= 1.0 and np.isfinite(slope) and np.isfinite(intercept)):
+    if contract == contract_sha256() and n_features != N_FEATURES:
+        raise ModelError(f"the model takes {n_features} features, its contract has {N_FEATURES}")
+    if not (0.0 <= threshold <= 1.0 and is_sane(slope) and is_sane(intercept)):
         raise ModelError("the model's threshold or calibration is out of range")
     return Model(
-        kind, version, canonical_sha256(value), contract, threshold, tables, scorer, slope, intercept
+        kind, version, digest, contract, threshold, tables, scorer, slope, intercept
     )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from eguard.errors import ModelError
 LEAF: Final = -1
 #: The leaves of a tree are the bits of one machine word.
 MAX_LEAVES: Final = 64
+#: Logits lie between -40 and 40; whatever is larger than this was not fitted.
+MAX_MAGNITUDE: Final = 1e9
 _COLUMNS: Final = ("feature", "threshold", "left", "right", "value", "cover")
 
 
@@ -97,16 +99,21 @@ def read_tree(tree: dict[str, Any], index: int, n_features: int) -> Tree:
     return Tree(tuple(leaves), tuple(splits))
 
 
+def is_sane(numbers: NDArray[np.float64] | float) -> bool:
+    """Tell whether all numbers are finite and so small that sums of them neither overflow nor drown each other."""
+    return bool(np.all(np.abs(numbers) <= MAX_MAGNITUDE))
+
+
 def _read_columns(tree: dict[str, Any], index: int) -> dict[str, NDArray[np.float64]]:
     try:
         columns = {name: np.asarray(tree[name], np.float64) for name in _COLUMNS}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise ModelError(f"tree {index} cannot be read: {error!r}") from error
     sizes = {len(column) if column.ndim == 1 else -1 for column in columns.values()}
     if len(sizes) != 1 or sizes & {0, -1}:
         raise ModelError(f"tree {index}: its columns are not lists of one length")
-    if not all(np.isfinite(column).all() for column in columns.values()):
-        raise ModelError(f"tree {index} holds a number that is not finite")
+    if not all(is_sane(column) for column in columns.values()):
+        raise ModelError(f"tree {index} holds a number that is not finite, or that no fit gives")
     return columns
 
 

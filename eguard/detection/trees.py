@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eguard.detection.tree_nodes import MAX_LEAVES, Tree, read_tree
+from eguard.detection.tree_nodes import MAX_LEAVES, Tree, is_sane, read_tree
 from eguard.detection.tree_shapley import LeafShapley
 from eguard.errors import ModelError
 
@@ -63,7 +63,7 @@ class TreeEnsemble:
     def __init__(self, trees: list[dict[str, Any]], baseline: float, n_features: int) -> None:
         if not trees:
             raise ModelError("the ensemble has no trees")
-        if not np.isfinite(baseline):
+        if not is_sane(baseline):
             raise ModelError(f"the ensemble's baseline is {baseline}")
         self.n_features = n_features
         self.baseline = float(baseline)

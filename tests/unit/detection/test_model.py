@@ -3,6 +3,7 @@ import copy
 import numpy as np
 import pytest
 
+from eguard.detection.feature_contract import contract_sha256
 from eguard.detection.model import load_model, sigmoid
 from eguard.errors import ModelError
 
@@ -63,6 +64,9 @@ def test_another_contract_is_refused_with_both_hashes():
         (["format"], 2),
         (["kind"], "pickle"),
         (["n_features"], 4),
+        (["n_features"], float("inf")),
+        (["contract_sha256"], contract_sha256()),
+        (["threshold"], 10**400),
         (["threshold"], 1.5),
         (["threshold"], None),
         (["platt", "slope"], float("nan")),
