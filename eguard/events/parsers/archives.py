@@ -280,7 +280,5 @@ def _tar_number(text: bytes) -> int | None:
     """Return an octal field, or a base-256 one for sizes of 8 GiB and more."""
     if text[0] & 0x80:
         return int.from_bytes(text[1:], "big")
-    try:
-        return int(text.strip(b" \0") or b"0", 8)
-    except ValueError:
-        return None
+    digits = text.strip(b" \0") or b"0"
+    return int(digits, 8) if not digits.strip(b"01234567") else None

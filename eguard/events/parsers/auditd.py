@@ -18,7 +18,7 @@ from eguard.events.parsers.auditd_records import (
 )
 from eguard.events.parsers.lines import LineReader, first_line
 from eguard.events.parsers.rows import CsvTable, events_of, json_objects
-from eguard.events.parsers.scalars import Fields, base_name, known, time_from_seconds, whole_number
+from eguard.events.parsers.scalars import Fields, base_name, known, text_of, time_from_seconds, whole_number
 from eguard.events.parsers.windows_kinds import EventKind
 
 COLUMNS: Final = ("TimeGenerated", "Computer", "mssg_id", "AuditdMessage")
@@ -61,8 +61,8 @@ def _from_syslog(row: dict[str, Any], group: str) -> Event | str:
     if not isinstance(message, str) or "audit(" not in message[:80]:
         return "other_syslog"
     record = parse_line(message)
-    host = row.get("HostName") or row.get("Computer") or record.node
-    return _event(AuditEvent(record.time_unix, record.node, {record.kind: record.pairs}), str(host or ""), group)
+    host = text_of(row.get("HostName") or row.get("Computer")) or record.node
+    return _event(AuditEvent(record.time_unix, record.node, {record.kind: record.pairs}), host, group)
 
 
 def _exported(row: dict[str, str]) -> AuditEvent:

@@ -11,7 +11,6 @@ collector) writes one record an event with its own names.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ _HEAD: Final = re.compile(
 _PAIR: Final = re.compile(r"""([A-Za-z_][\w-]*)=("(?:[^"\\]|\\.)*"|'[^']*'|\[[^\]]*\]|\S*)""")
 #: AUOMS does not quote these soundly; what follows them in its records is known.
 _AUOMS_FREE_TEXT: Final = re.compile(r" (cmdline|proctitle)=(.*) redactors=")
+#: A string in a printed list, and whether it is a key.
+_LISTED: Final = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(\s*:)?""")
 _HEXADECIMAL: Final = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 
 
@@ -93,15 +94,18 @@ def parse_message_list(text: str) -> dict[str, Fields]:
     ParseError
         The text is no such list; ``context["reason"]`` is ``bad_record``.
     """
-    try:
-        value = ast.literal_eval(text)
-        listed = [(str(kind), list(map(str, pairs))) for record in value for kind, pairs in record.items()]
-    except (ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError) as error:
-        raise ParseError("the audit message is no list of records", reason="bad_record") from error
     records: dict[str, Fields] = {}
-    for kind, pairs in listed:
-        split = (pair.removeprefix("msg='").rstrip("'").partition("=") for pair in pairs)
-        records.setdefault(kind, {name: _unquoted(value) for name, _, value in split})
+    pairs: Fields | None = None
+    for text_in_quotes, is_key in _LISTED.findall(text):
+        item = re.sub(r"\\(.)", r"\1", text_in_quotes[1:-1])
+        if is_key:
+            pairs = {}
+            records.setdefault(item, pairs)
+        elif pairs is not None:
+            name, _, value = item.removeprefix("msg='").rstrip("'").partition("=")
+            pairs[name] = _unquoted(value)
+    if not (records and text.startswith("[{") and text.rstrip().endswith("}]")):
+        raise ParseError("the audit message is no list of records", reason="bad_record")
     return records
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from eguard.errors import CorruptFileError
-from eguard.events.parsers.archives import MEMBER_END, content_blocks
+from eguard.events.parsers.archives import BLOCK_BYTES, MEMBER_END, content_blocks
 from eguard.events.parsers.report import ParseReport
 
 #: A longer line is counted and passed over without being held in memory. The longest shipped record has 60 kB.
@@ -35,7 +35,8 @@ class LineReader:
         self.path = path
         self.report = report
         self.lines_read = 0
-        self._pending = b""
+        self._pending: list[bytes] = []  # parts of a line that has not ended yet
+        self._pending_bytes = 0
         self._is_too_long = False
         self._is_first = True
 
@@ -64,37 +65,45 @@ class LineReader:
     def _split(self, block: bytes) -> list[bytes]:
         *lines, rest = block.split(b"\n")
         if lines:
-            lines[0] = self._pending + lines[0]
-            self._pending = rest
-            if self._is_too_long or len(lines[0]) > MAX_LINE_BYTES:
-                self.report.reject("line_too_long")
-                del lines[0]
-            elif self._is_first:
-                lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
-            self._is_too_long = self._is_first = False
-        elif not self._is_too_long:
-            self._pending += rest
-        if len(self._pending) > MAX_LINE_BYTES:
-            self._pending, self._is_too_long = b"", True
+            lines[:1] = self._whole_line(lines[0])
+        self._pending_bytes += len(rest)
+        if self._pending_bytes > MAX_LINE_BYTES:
+            self._pending, self._is_too_long = [], True
+        elif rest:
+            self._pending.append(rest)
         return lines
+
+    def _whole_line(self, end: bytes) -> list[bytes]:
+        """Return the pending line with its end, as a list of one; of none if it is too long."""
+        line = b"".join((*self._pending, end))
+        is_too_long = self._is_too_long or len(line) > MAX_LINE_BYTES
+        if self._is_first:
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+        self._pending, self._pending_bytes, self._is_too_long, self._is_first = [], 0, False, False
+        if is_too_long:
+            self.report.reject("line_too_long")
+            return []
+        return [line]
 
     def _ended(self) -> list[bytes]:
         """Return the last line of a member, which needs no line feed."""
-        last = self._pending.removeprefix(_BYTE_ORDER_MARK) if self._is_first else self._pending
-        if self._is_too_long:
-            self.report.reject("line_too_long")
-            last = b""
-        self._pending, self._is_too_long, self._is_first = b"", False, True
-        return [last] if last else []
+        lines = self._whole_line(b"") if self._pending or self._is_too_long else []
+        self._is_first = True
+        return lines
 
 
 def first_line(path: Path) -> str:
-    """Return the first line of a file that is not blank, empty if there is none; damage behind it does not matter."""
+    """Return the first line of a file that is not blank, as far as it stands in the first block; empty for none.
+
+    Damage behind it does not matter.
+    """
+    head = b""
     try:
-        for block in LineReader(path, ParseReport()).blocks():
-            for line in block:
-                if line.strip():
-                    return line.decode("utf-8", "replace")
+        for block in content_blocks(path):
+            head += block
+            if len(head) >= BLOCK_BYTES or b"\n" in head.lstrip():
+                break
     except CorruptFileError:
         pass
-    return ""
+    lines = head.removeprefix(_BYTE_ORDER_MARK).lstrip().split(b"\n", 1)
+    return lines[0].decode("utf-8", "replace")

@@ -19,6 +19,7 @@ from eguard.events.parsers.scalars import (
     base_name,
     port_number,
     text_fields,
+    text_of,
     time_from_seconds,
     whole_number,
 )
@@ -31,7 +32,7 @@ def read(lines: LineReader, group: str) -> Iterator[Event]:
 
     def translate(row: dict[str, Any]) -> Event | str:
         columns, action = row.get("columns"), row.get("action")
-        if not isinstance(columns, dict) or action not in {"added", "removed"}:
+        if not isinstance(columns, dict) or action not in ("added", "removed"):
             return "not_differential"
         host = row.get("hostIdentifier")
         if not (isinstance(host, str) and host):
@@ -52,7 +53,7 @@ def read(lines: LineReader, group: str) -> Iterator[Event]:
             user=data.get("username") or data.get("user", ""),
             is_elevated="0" in {data.get("euid"), data.get("uid")},
             event_bytes=sum(map(len, data.values())),
-            fields=_sigma_fields(data, described, str(row.get("name", "")), host.lower()),
+            fields=_sigma_fields(data, described, text_of(row.get("name")), host.lower()),
             **described,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -45,13 +46,13 @@ def read_events(
     Raises
     ------
     UnknownFormatError
-        No parser claims the file, or it lacks the columns of the named format.
+        No parser claims the file, it lacks the columns of the named format, or none of its rows is sound.
     CorruptFileError
         The file is damaged. Every row before the damage was yielded; ``report.damage`` says where it is.
     ParseError
         The file cannot be read at all.
     """
-    for lines, chosen in _opened(Path(path), format, report):
+    with _opened(Path(path), format, report) as (lines, chosen):
         if chosen.read is not None:
             yield from chosen.read(lines, group)
         elif chosen.read_batches is not None:
@@ -73,7 +74,7 @@ def read_batches(
     batch_size : int
         Most events of one batch; the others are those of `read_events`.
     """
-    for lines, chosen in _opened(Path(path), format, report):
+    with _opened(Path(path), format, report) as (lines, chosen):
         if chosen.read_batches is not None:
             yield from _gathered(chosen.read_batches(lines, group), batch_size)
         elif chosen.read is not None:
@@ -100,14 +101,25 @@ def detect_format(path: Path | str) -> str:
     )
 
 
+@contextmanager
 def _opened(path: Path, name: str | None, report: ParseReport | None) -> Iterator[tuple[LineReader, Format]]:
-    """Yield the one reader and format of a file."""
+    """Open a file in its format. One whose rows are all bad is in another format, and that is said at its end."""
     chosen = FORMATS.get(name or detect_format(path))
     if chosen is None:
         raise UnknownFormatError(
             f"there is no format {name!r}", remedy=f"Choose one of: {', '.join(FORMATS)}.", format=name
         )
-    yield LineReader(path, ParseReport() if report is None else report), chosen
+    counts = ParseReport() if report is None else report
+    accepted, skipped, rejected = counts.accepted, counts.skipped.total(), counts.rejected.total()
+    yield LineReader(path, counts), chosen
+    bad = counts.rejected.total() - rejected
+    if bad and counts.accepted == accepted and counts.skipped.total() == skipped:
+        raise UnknownFormatError(
+            f"{path} is not {chosen.name}: all of its {bad} rows are bad",
+            remedy=f"Name the format: {', '.join(FORMATS)}.",
+            path=str(path),
+            rejected=dict(counts.rejected),
+        )
 
 
 def _batched(events: Iterable[Event]) -> Iterator[EventBatch]:

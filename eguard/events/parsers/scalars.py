@@ -93,6 +93,8 @@ def whole_number(value: Any, *, largest: int = _LARGEST_INTEGER) -> int:
     """
     if value is None or value in ("", "-"):
         return 0
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise _refused("bad_number", value)
     try:
         number = int(value, 16) if isinstance(value, str) and value[:2] in {"0x", "0X"} else int(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -136,20 +138,29 @@ def known(text: str | None) -> str:
     return "" if text is None or text in {"-", "?"} else text
 
 
-def text_fields(record: Mapping[str, Any]) -> Fields:
-    """Return values as text: what is null is dropped, lists are joined by commas."""
-    return {
-        name: value if type(value) is str else _as_text(value) for name, value in record.items() if value is not None
-    }
+def text_of(value: Any) -> str:
+    """Return a value of a JSON record as text; lists are joined by commas, what is nested deeper is left out.
 
-
-def _as_text(value: Any) -> str:
+    Examples
+    --------
+    >>> text_of(["a", 1, None, {"b": 2}]), text_of(True), text_of(None), text_of(0.5)
+    ('a,1', 'true', '', '0.5')
+    """
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return ",".join(_as_text(item) for item in value)
-    return str(value)
+        return ",".join(text_of(item) for item in value if isinstance(item, str | int | float))
+    return str(value) if isinstance(value, int | float) else ""
 
 
-def _refused(reason: str, value: object) -> ParseError:
-    return ParseError(f"{reason.replace('_', ' ')}: {str(value)[:80]!r}", reason=reason)
+def text_fields(record: Mapping[str, Any]) -> Fields:
+    """Return the values of a record as text; what is null is dropped."""
+    return {
+        name: value if type(value) is str else text_of(value) for name, value in record.items() if value is not None
+    }
+
+
+def _refused(reason: str, value: Any) -> ParseError:
+    return ParseError(f"{reason.replace('_', ' ')}: {text_of(value)[:80]!r}", reason=reason)

@@ -17,7 +17,7 @@ from eguard.events.parsers.event_xml import EventXml
 from eguard.events.parsers.lines import LineReader
 from eguard.events.parsers.report import ParseReport
 from eguard.events.parsers.rows import events_of, json_objects
-from eguard.events.parsers.scalars import Fields, text_fields, time_from_iso, whole_number
+from eguard.events.parsers.scalars import Fields, text_fields, text_of, time_from_iso, whole_number
 from eguard.events.parsers.windows_records import ProcessParents, WindowsRecord, windows_event
 
 #: Names that belong to the log or its shipper, not to the record.
@@ -76,17 +76,23 @@ def _from_record(row: dict[str, Any], group: str, parents: ProcessParents) -> Ev
     host, stamp = row.get("Hostname") or row.get("Computer"), row.get("@timestamp") or row.get("TimeCreated")
     if not (isinstance(host, str) and host):
         raise ParseError("the record names no host", reason="no_host")
-    event_code = whole_number(row.get("EventID"), largest=65_535)
+    event_code = _event_code(row.get("EventID"))
     record = WindowsRecord(
         source=source,
         event_code=event_code,
         host=host.lower(),
         time_unix=time_from_iso(stamp if isinstance(stamp, str) else ""),
         channel=channel,
-        provider=str(row.get("SourceName", "")),
+        provider=text_of(row.get("SourceName")),
         data=_own_fields(row, source, event_code),
     )
     return windows_event(record, group, parents)
+
+
+def _event_code(value: Any) -> int:
+    if value is None:
+        raise ParseError("the record has no event id", reason="missing_field")
+    return whole_number(value, largest=65_535)
 
 
 def _own_fields(row: dict[str, Any], source: str, event_code: int) -> Fields:
@@ -99,7 +105,7 @@ def _own_fields(row: dict[str, Any], source: str, event_code: int) -> Fields:
     if data.get("EventType") in _NXLOG_SEVERITIES:
         del data["EventType"]
     if source == "sysmon" and "EventType" not in data:
-        told = _EVENT_TYPE_IN_MESSAGE.search(str(row.get("Message", "")))
+        told = _EVENT_TYPE_IN_MESSAGE.search(text_of(row.get("Message")))
         event_type = told[1] if told else _ONLY_EVENT_TYPE.get(event_code)
         if event_type:
             data["EventType"] = event_type
@@ -114,12 +120,12 @@ def _from_syslog(row: dict[str, Any], group: str, parents: ProcessParents, repor
     source = source_of(event.system.get("Channel", ""))
     if not source:
         return "other_channel"
-    host = event.system.get("Computer") or str(row.get("HostName") or row.get("Computer") or "")
+    host = event.system.get("Computer") or text_of(row.get("HostName") or row.get("Computer"))
     if not host:
         raise ParseError("the record names no host", reason="no_host")
     record = WindowsRecord(
         source=source,
-        event_code=whole_number(event.system.get("EventID"), largest=65_535),
+        event_code=_event_code(event.system.get("EventID")),
         host=host.lower(),
         time_unix=time_from_iso(event.system.get("TimeCreated.SystemTime", "")),
         channel=event.system["Channel"],
