@@ -77,9 +77,9 @@ class Database:
             yield connection
 
     def dispose(self) -> None:
-        """Close all connections."""
-        self._writer.dispose()
+        """Close all connections, the writer's last: it leaves one file behind, without a write-ahead log."""
         self._reader.dispose()
+        self._writer.dispose()
 
     def _engine(self, url: sa.URL, *, is_writer: bool) -> sa.Engine:
         pool: dict[str, Any] = {"poolclass": StaticPool} if self.is_memory else {"poolclass": QueuePool}

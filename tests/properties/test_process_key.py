@@ -16,6 +16,7 @@ def named(name: str) -> str:
     return name if name.strip() else "unknown"
 
 
+@settings(deadline=None)
 @given(ANY_NAME, ANY_NAME)
 @example("", "")
 @example("%u0041", "%41")
@@ -25,6 +26,7 @@ def test_decoding_gives_back_the_pair(comm, parent_comm):
     assert decode_process_key(text) == (named(comm), named(parent_comm))
 
 
+@settings(deadline=None)
 @given(ANY_NAME, ANY_NAME)
 def test_the_text_can_travel(comm, parent_comm):
     text = encode_process_key(comm, parent_comm)
@@ -33,6 +35,7 @@ def test_the_text_can_travel(comm, parent_comm):
     assert not any(ord(character) < 0x20 or ord(character) == 0x7F for character in text)
 
 
+@settings(deadline=None)
 @given(ANY_NAME, ANY_NAME, ANY_NAME, ANY_NAME)
 def test_different_pairs_have_different_texts(comm, parent_comm, other_comm, other_parent_comm):
     is_same_pair = (named(comm), named(parent_comm)) == (named(other_comm), named(other_parent_comm))
@@ -40,7 +43,7 @@ def test_different_pairs_have_different_texts(comm, parent_comm, other_comm, oth
     assert is_same_text == is_same_pair
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.one_of(ANY_NAME, st.builds("{}:{}".format, TRICKY, TRICKY), st.builds("{}:{}".format, NAMES, NAMES)))
 def test_an_accepted_text_is_the_only_text_of_its_pair(text):
     try:
@@ -52,6 +55,7 @@ def test_an_accepted_text_is_the_only_text_of_its_pair(text):
         assert encode_process_key(*pair) == text
 
 
+@settings(deadline=None)
 @given(ANY_NAME)
 def test_imports_yield_canonical_keys_or_are_refused(text):
     try:

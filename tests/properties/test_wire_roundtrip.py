@@ -55,10 +55,11 @@ def baseline_rows(draw):
 
 
 BATCHES = st.builds(
-    BaselineBatch, agent_id=PRINTABLE, batch_id=PRINTABLE, baselines=st.lists(baseline_rows(), max_size=5)
+    BaselineBatch, agent_id=PRINTABLE, batch_id=PRINTABLE, baselines=st.lists(baseline_rows(), max_size=3)
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(BATCHES)
 def test_a_batch_comes_back_equal_and_encodes_to_the_same_bytes(batch):
     body = encode_baseline_batch(batch)
@@ -66,6 +67,7 @@ def test_a_batch_comes_back_equal_and_encodes_to_the_same_bytes(batch):
     assert encode_baseline_batch(decode_baseline_batch(body)) == body
 
 
+@settings(max_examples=50, deadline=None)
 @given(BATCHES)
 def test_other_writers_of_the_same_json_are_understood(batch):
     value = json.loads(encode_baseline_batch(batch))
@@ -73,7 +75,7 @@ def test_other_writers_of_the_same_json_are_understood(batch):
         assert decode_baseline_batch(body.encode()) == batch
 
 
-@settings(max_examples=300)
+@settings(max_examples=150, deadline=None)
 @given(BATCHES, st.data())
 def test_fast_and_strict_reader_agree_on_damaged_bodies(batch, data):
     body = bytearray(encode_baseline_batch(batch))
@@ -96,11 +98,13 @@ def outcome(body):
         return error.context["reason"]
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_batch_or_a_refusal_with_a_reason(body):
     assert outcome(body)
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.recursive(
         st.none()
@@ -117,6 +121,7 @@ def test_strict_json_reads_every_ordinary_value(value):
     assert parse_strict_json(body, max_bytes=1_000_000) == json.loads(body)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(COUNTS, max_size=6), st.integers(0, 10**6), st.booleans())
 def test_a_fleet_page_comes_back_equal(votes, generation, seed_enabled):
     rows = [

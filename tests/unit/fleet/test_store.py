@@ -109,7 +109,7 @@ def test_a_failed_aggregation_leaves_the_old_generation_and_no_lock(store, monke
 
 def test_readers_see_one_generation_whole_while_others_are_published(store):
     """All rows of a generation carry one value; a mixture would show two."""
-    keys = [f"p{number:02d}:init" for number in range(40)]
+    keys = [f"p{number:02d}:init" for number in range(20)]
     stop = threading.Event()
     mixtures, reads = [], []
 
@@ -118,13 +118,13 @@ def test_readers_see_one_generation_whole_while_others_are_published(store):
             rows = store.fleet_rows()
             seen = {tuple(sorted(item.median_distribution.items())) for item in rows}
             reads.append(len(rows))
-            if len(seen) > 1 or len(rows) not in {0, 40}:
+            if len(seen) > 1 or len(rows) not in {0, 20}:
                 mixtures.append(seen)
 
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for seq in range(1, 9):
+    for seq in range(1, 6):
         share = float(np.float32(seq / 10))
         for agent in "abc":
             store.upsert_baselines(
@@ -135,7 +135,7 @@ def test_readers_see_one_generation_whole_while_others_are_published(store):
     for reader in readers:
         reader.join()
     assert mixtures == []
-    assert 40 in reads
+    assert 20 in reads
 
 
 def test_uploads_go_on_during_an_aggregation(store):
@@ -156,20 +156,13 @@ def test_uploads_go_on_during_an_aggregation(store):
 
 
 def test_equal_uploads_make_equal_files(tmp_path):
-    """Nothing of the machine's clock or of chance enters the store of a replay."""
-    contents = []
+    """Nothing of the machine's clock or of chance enters the store of a replay, and one file is all of it."""
     for name in ("one", "two"):
-        url = f"sqlite:///{tmp_path}/{name}.db"
-        with FleetStore.create(url, SimulatedClock(5e8)) as store:
+        with FleetStore.create(f"sqlite:///{tmp_path}/{name}.db", SimulatedClock(5e8)) as store:
             for agent in "abcd":
                 store.upsert_baselines(agent, "first", [row(), row("ls:bash", alert=1.0)])
             store.aggregate()
             store.aggregate()
-        database = Database(url)
-        with database.read() as connection:
-            tables = connection.exec_driver_sql(
-                "select name from sqlite_master where type='table' order by 1"
-            ).scalars()
-            contents.append({table: connection.exec_driver_sql(f"select * from {table}").all() for table in tables})
-        database.dispose()
-    assert contents[0] == contents[1]
+            store.fleet_rows()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.db", "two.db"]
+    assert (tmp_path / "one.db").read_bytes() == (tmp_path / "two.db").read_bytes()
