@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -72,6 +72,31 @@ class ScoredRows:
 
     def __len__(self) -> int:
         return len(self.host_id)
+
+    @classmethod
+    def concatenate(cls, source: str, parts: Sequence[ScoredRows]) -> ScoredRows:
+        """Join rows of one source end to end."""
+        columns: dict[str, Any] = {}
+        for column in fields(cls):
+            values = [getattr(part, column.name) for part in parts]
+            if column.name == "source":
+                columns["source"] = source
+            elif column.name in _LISTS:
+                columns[column.name] = [value for part in values for value in part]
+            else:
+                columns[column.name] = np.concatenate(values) if values else _EMPTY[column.name]
+        return cls(**columns)
+
+
+_LISTS: Final = frozenset({"host_id", "network", "rule_id", "attack_step", "label_source"})
+_EMPTY: Final = {
+    "observed_at_unix": np.empty(0),
+    "event_class": np.empty(0, np.int8),
+    "is_reservoir": np.empty(0, np.bool_),
+    "label": np.empty(0, np.int8),
+    "severity": np.empty(0),
+    "features": np.empty((0, len(FEATURE_NAMES))),
+}
 
 
 class FeatureTableWriter:

@@ -1,0 +1,172 @@
+"""Stage `replay`: recorded events, host by host on a simulated clock, through the engine that agents run.
+
+Endpoints learn, upload and are seeded through the wire and the fleet store every simulated night
+(`eguard.mlops.replay_endpoints`); networks of which only alerts are known are replayed by their alerts
+(`eguard.mlops.replay_alerts`); network captures and rule positives follow (`eguard.mlops.replay_captures`). Every
+candidate becomes one row of ``features.parquet``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from eguard.clock import SimulatedClock
+from eguard.detection.indicators import IndicatorSet
+from eguard.detection.layers import DetectionContent
+from eguard.detection.prefilter import CommandLinePrefilter
+from eguard.detection.rules import RuleSet
+from eguard.events import EventBatch
+from eguard.fleet.store import FleetStore
+from eguard.mlops.drift_series import DriftPoint, write_drift_series
+from eguard.mlops.feature_table import FeatureTableWriter
+from eguard.mlops.replay_alerts import NetworkReplay, summarise
+from eguard.mlops.replay_captures import CaptureReplay, replay_positives
+from eguard.mlops.replay_endpoints import EndpointReplay
+from eguard.mlops.replay_params import ReplayParams
+from eguard.mlops.replay_rows import ReplayCollector
+from eguard.mlops.tables import read_events_table
+from eguard.mlops.workspace import Workspace, read_json, write_artefact, write_report
+
+__all__ = ["ReplayParams", "run"]
+
+Progress = Callable[[str, int, int], None]
+
+#: Columns of the alert table that an alert's row is made of; the others would cost memory and say nothing.
+ALERT_COLUMNS: Final = (
+    "time_unix",
+    "host_id",
+    "event_class",
+    "comm",
+    "event_type",
+    "group",
+    "rule_id",
+    "detector",
+    "label",
+    "event_bytes",
+)
+
+
+def run(params: ReplayParams, *, seed: int, workspace: Workspace, progress: Progress | None = None) -> dict[str, Any]:
+    """Replay the three event tables.
+
+    Writes ``data/interim/features.parquet``, ``fleet.db``, ``fleet-context.json`` and ``drift-series.parquet``, and
+    ``reports/replay.json``.
+
+    Parameters
+    ----------
+    params : ReplayParams
+        Sizes of samples and cohorts.
+    seed : int
+        Seed of the agents' reservoirs.
+    workspace : Workspace
+        Where tables, rules and outputs lie.
+    progress : callable, optional
+        Told what is replayed, how much is done, and of how much.
+
+    Returns
+    -------
+    dict
+        The report.
+
+    Raises
+    ------
+    ConfigError
+        An event table is missing or malformed.
+    RuleError
+        The compiled rules or indicators are missing parts.
+    """
+    interim = workspace.interim
+    content = load_detection_content(interim / "rules.json", interim / "indicators.json")
+    report: dict[str, Any] = {"sources": {}}
+    points: list[DriftPoint] = []
+    with FeatureTableWriter(interim / "features.parquet") as writer:
+        report["sources"]["ait"] = _replay_alerts(params, interim / "alerts.parquet", writer, points, progress)
+        events, positives = _endpoint_events(interim / "events.parquet", params)
+        clock = SimulatedClock(float(events.time_unix[0]) if len(events) else 0.0)
+        collector = ReplayCollector("endpoint", "capture_label")
+        endpoints = EndpointReplay(content, params, collector, seed=seed)
+        with _open_fleet(interim / "fleet.db", clock) as store:
+            endpoints.run(events, store, clock, progress)
+        samples = {host: engine.reservoir.sample() for host, engine in endpoints.engines.items()}
+        writer.write(collector.rows(samples))
+        report["sources"]["endpoint"] = endpoints.report()
+        report["ordinary_rule_matches"] = rule_matches(content, collector)
+        write_artefact(interim / "fleet-context.json", endpoints.fleet.to_json())
+        captures = CaptureReplay(content, params, seed)
+        rows, captured, by_capture = captures.run(read_events_table(interim / "connections.parquet"))
+        writer.write(rows)
+        report["sources"]["network"] = captured.report() | {"captures": by_capture}
+        rows, positive, found = replay_positives(positives, content, seed=seed)
+        writer.write(rows)
+        report["sources"]["sigma"] = positive.report() | found
+        report["rows"] = writer.rows_written
+    points += collector.drift_points + captured.drift_points
+    write_drift_series(interim / "drift-series.parquet", points)
+    report["drift_points"] = len(points)
+    write_report(workspace.reports / "replay.json", report)
+    return report
+
+
+def load_detection_content(rules_path: Path, indicators_path: Path) -> DetectionContent:
+    """Load what the rules stage wrote.
+
+    Raises
+    ------
+    RuleError
+        A file is of another format or malformed.
+    """
+    rules = read_json(rules_path)
+    return DetectionContent(
+        indicators=IndicatorSet.from_json(read_json(indicators_path)),
+        rules=RuleSet.from_json(rules),
+        prefilter=CommandLinePrefilter.from_json(rules),
+    )
+
+
+def rule_matches(content: DetectionContent, collector: ReplayCollector) -> list[dict[str, Any]]:
+    """Return how many ordinary events each rule matched, most first."""
+    ranked = sorted(collector.rules.items(), key=lambda item: (-item[1], content.rules.rules[item[0]].id))
+    return [
+        {"rule_id": rule.id, "title": rule.title, "level": rule.level, "author": rule.author, "events": count}
+        for rule, count in ((content.rules.rules[index], count) for index, count in ranked)
+    ]
+
+
+def _endpoint_events(path: Path, params: ReplayParams) -> tuple[EventBatch, EventBatch]:
+    """Return the endpoints' events in time order, and the rule positives apart from them."""
+    events = read_events_table(path)
+    is_positive = np.array([source == "sigma" for source in events.source], dtype=np.bool_)
+    ordinary = np.flatnonzero(~is_positive)
+    ordinary = ordinary[np.argsort(events.time_unix[ordinary], kind="stable")][: params.max_events]
+    return events.take(ordinary), events.take(np.flatnonzero(is_positive))
+
+
+def _open_fleet(database: Path, clock: SimulatedClock) -> FleetStore:
+    """Return an empty fleet store on the simulated clock; an earlier replay's is removed."""
+    for suffix in ("", "-wal", "-shm"):
+        database.with_name(database.name + suffix).unlink(missing_ok=True)
+    return FleetStore.create(f"sqlite:///{database}", clock)
+
+
+def _replay_alerts(
+    params: ReplayParams, path: Path, writer: FeatureTableWriter, points: list[DriftPoint], progress: Progress | None
+) -> dict[str, Any]:
+    """Replay the alert networks one after the other, so that one at a time lies in memory."""
+    alerts = read_events_table(path, ALERT_COLUMNS)
+    groups = np.array(alerts.group, dtype=np.str_)
+    networks: dict[str, Any] = {}
+    names = np.unique(groups).tolist()
+    for done, network in enumerate(names):
+        if progress:
+            progress(f"alerts of {network}", done, len(names))
+        rows_of = np.flatnonzero(groups == network)
+        rows_of = rows_of[np.argsort(alerts.time_unix[rows_of], kind="stable")][: params.max_alerts]
+        rows, series = NetworkReplay(network).run(alerts.take(rows_of))
+        writer.write(rows)
+        points += series
+        networks[network] = summarise(rows)
+    return {"networks": networks, "alerts": sum(network["alerts"] for network in networks.values())}
