@@ -154,8 +154,8 @@ def real_keys(baseline_events):
 def test_real_windows_keep_the_rates_once_their_burstiness_is_measured():
     """(iii) Shipped events, baselines of 1,000, after ten windows: at most 1 % and .1 %; plainly a third would alarm.
 
-    Thresholds rise with phi, so a window below that of phi rounded down (in steps of 15 %) needs no programme of its
-    own.
+    Thresholds rise with phi, so a window clearly below that of phi rounded down (in steps of 15 %) needs no
+    programme of its own.
     """
     judged = plain = medium = high = 0
     for baseline, windows in real_keys(1000):
@@ -167,10 +167,12 @@ def test_real_windows_keep_the_rates_once_their_burstiness_is_measured():
             phi = overdispersion(windows[:i], q)
             for step in (0, int(np.log(phi) / np.log(1.15))):
                 if step not in at_step:
-                    at_step[step] = predictive_kl_thresholds(baseline, phi=1.15**step, grid_bits=0.008)
-            plain += bits[i] > at_step[0][0]
-            if bits[i] > at_step[step][0]:
-                thresholds = predictive_kl_thresholds(baseline, phi=phi, grid_bits=0.008)
+                    at_step[step] = predictive_kl_thresholds(
+                        baseline, WINDOW, [MEDIUM], phi=1.15**step, grid_bits=0.01
+                    )[0]
+            plain += bits[i] > at_step[0]
+            if bits[i] > at_step[step] - 0.1:
+                thresholds = predictive_kl_thresholds(baseline, phi=phi)
                 medium += bits[i] > thresholds[0]
                 high += bits[i] > thresholds[1]
     assert judged > 2000
