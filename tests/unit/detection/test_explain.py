@@ -56,6 +56,24 @@ def test_largest_first_ties_by_index_and_no_zeros():
     assert explain_rows(MODEL, rows[:0], NAMES) == []
 
 
+def test_ties_among_many_features_go_to_the_first():
+    n = 64
+    document = {
+        "format": 1,
+        "kind": "logistic",
+        "version": "v1",
+        "contract_sha256": "ab",
+        "n_features": n,
+        "threshold": 0.5,
+        "platt": {"slope": 1.0, "intercept": 0.0},
+        "tables": {"class_risk": [0.0] * 8, "rule_precision": {}, "rule_precision_default": 0.0},
+        "parameters": {"coefficients": [1.0] * n, "center": [0.0] * n, "scale": [1.0] * n, "intercept": 0.0},
+    }
+    row = np.where(np.arange(n) % 7 == 0, 0.25, 0.5)[np.newaxis]
+    (explained,) = explain_rows(load_model(document), row, [str(index) for index in range(n)])
+    assert [part.feature for part in explained.largest] == ["1", "2", "3", "4", "5"]
+
+
 def test_base_and_all_contributions_sum_to_the_logit():
     (explained,) = explain_rows(MODEL, np.array([[0.5, 0.25, 1.0, 0.125]]), NAMES)
     assert explained.base_logit == -1.5
