@@ -303,9 +303,7 @@ def conformal_p_values(
     values = as_finite("scores", scores)
     at_least = ordered.size - np.searchsorted(ordered, values, side="left")
     if rng is None:
-        plain: NDArray[np.float64] = (at_least + 1.0) / (ordered.size + 1.0)
-        return plain
+        return np.asarray((at_least + 1.0) / (ordered.size + 1.0), dtype=np.float64)
     above = ordered.size - np.searchsorted(ordered, values, side="right")
     tie_break = np.asarray(rng.random(values.shape))
-    smoothed: NDArray[np.float64] = (above + tie_break * (at_least - above + 1.0)) / (ordered.size + 1.0)
-    return smoothed
+    return np.asarray((above + tie_break * (at_least - above + 1.0)) / (ordered.size + 1.0), dtype=np.float64)
