@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from eguard.errors import CorruptFileError, GateFailedError
 from eguard.events import UNCOUNTED, EventBatch, EventClass
-from eguard.events.parsers import ParseReport, read_batches
+from eguard.events.parsers import ParseReport, carry_parents, read_batches
 from eguard.mlops.ingest_sources import SHIPPED_SOURCES, IngestSource, TableName
 from eguard.mlops.tables import EVENT_COLUMNS, to_table, write_table
 from eguard.mlops.workspace import Workspace, write_report
@@ -27,6 +27,8 @@ Progress = Callable[[str, int, int], None]
 TABLES: Final[tuple[TableName, ...]] = get_args(TableName)
 #: Formats whose rows are a reduced copy of original logs.
 DERIVED_FORMATS: Final = frozenset({"sysmon-csv"})
+#: The logs that they are copies of. A capture read from these replaces its rows in the copy.
+ORIGINAL_FORMAT: Final = "sysmon"
 _CLASS_NAMES: Final = {UNCOUNTED: "uncounted"} | {member.value: member.name.lower() for member in EventClass}
 
 
@@ -98,7 +100,7 @@ def run(params: IngestParams, *, seed: int, workspace: Workspace, progress: Prog
     """
     del seed
     sources = [source for source in params.sources if source.enabled]
-    originals = frozenset(s.group for s in sources if s.group and s.table == "events" and s.format == "sysmon")
+    originals = frozenset(s.group for s in sources if s.group and s.table == "events" and s.format == ORIGINAL_FORMAT)
     intakes = []
     for done, source in enumerate(sources):
         if progress:
@@ -124,7 +126,8 @@ def run(params: IngestParams, *, seed: int, workspace: Workspace, progress: Prog
 
 def _take_in(source: IngestSource, workspace: Workspace, originals: frozenset[str], most: int | None) -> _Intake:
     intake = _Intake(source)
-    is_derived = source.format in DERIVED_FORMATS
+    is_derived, is_original = source.format in DERIVED_FORMATS, source.format == ORIGINAL_FORMAT
+    batches: list[EventBatch] = []
     seen: set[tuple[Any, ...]] = set()
     for batch in _batches(source, workspace, intake.report, most):
         kept = batch
@@ -135,8 +138,12 @@ def _take_in(source: IngestSource, workspace: Workspace, originals: frozenset[st
             before = len(kept)
             kept = _first_of_each(kept, seen)
             intake.duplicates += before - len(kept)
-        if len(kept):
+        if is_original:
+            batches.append(kept)
+        elif len(kept):
             intake.parts.append(to_table(kept))
+    if batches:
+        intake.parts.append(to_table(carry_parents(EventBatch.concatenate(batches))))
     return intake
 
 

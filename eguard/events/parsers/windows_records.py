@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
+from eguard.events.columns import EventBatch
 from eguard.events.model import Event
 from eguard.events.parsers.scalars import Fields, base_name, known, port_number, whole_number
 from eguard.events.parsers.windows_kinds import event_kind
@@ -88,6 +89,23 @@ class ProcessParents:
     def parent_of(self, host: str, guid: str) -> str:
         """Return the parent's name, empty if the start was not seen."""
         return self._parents.get((host, guid), "")
+
+
+def carry_parents(batch: EventBatch) -> EventBatch:
+    """Return a batch in time order, in which processes whose start is in it carry their parent's name.
+
+    A reader does this as it streams; but some logs are not in time order, and what stands before the start there does
+    not know its parent yet.
+    """
+    ordered = batch.sorted_by_time()
+    parents = ProcessParents()
+    for index, guid in enumerate(ordered.process_guid):
+        host = ordered.host_id[index]
+        if ordered.event_type[index] == "exec":
+            parents.started(host, guid, ordered.parent_comm[index])
+        elif guid:
+            ordered.parent_comm[index] = parents.parent_of(host, guid)
+    return ordered
 
 
 @dataclass(frozen=True, slots=True)

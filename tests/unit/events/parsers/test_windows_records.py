@@ -1,8 +1,8 @@
 import pytest
 
 from eguard.errors import ParseError
-from eguard.events import EventClass
-from eguard.events.parsers.windows_records import ProcessParents, WindowsRecord, windows_event
+from eguard.events import EventBatch, EventClass
+from eguard.events.parsers.windows_records import ProcessParents, WindowsRecord, carry_parents, windows_event
 
 GUID = "{39E4A257-15EF-5F8D-E704-000000000700}"
 
@@ -159,3 +159,16 @@ def test_numbers_out_of_range_are_refused(data):
     with pytest.raises(ParseError) as caught:
         event_of("sysmon", 3, data)
     assert caught.value.context["reason"] == "bad_number"
+
+
+def test_parents_are_carried_in_time_order_even_if_the_log_is_not():
+    batch = EventBatch(
+        time_unix=[3.0, 2.0, 1.0, 4.0],
+        host_id=["h"] * 4,
+        process_guid=["g", "g", "g", ""],
+        event_type=["net", "exec", "net", "net"],
+        parent_comm=["", "p.exe", "", "own.exe"],
+    )
+    ordered = carry_parents(batch)
+    assert ordered.time_unix.tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert ordered.parent_comm == ["", "p.exe", "p.exe", "own.exe"]
