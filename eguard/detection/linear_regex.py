@@ -1,8 +1,8 @@
 """Regular expressions in time proportional to the text, whatever the text: Thompson's simulation, steps remembered.
 
 Python's own engine tries one way after the other, and a few dozen characters chosen by an adversary can keep it busy
-for hours. Here all ways are followed at once. Sets of states and the steps between them are remembered, so that ordinary
-text costs two dictionary look-ups a character.
+for hours. Here all ways are followed at once. Sets of states and the steps between them are remembered, so that
+ordinary text costs two dictionary look-ups a character.
 
 References
 ----------

@@ -7,6 +7,7 @@ all others run on `eguard.detection.linear_regex`.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -38,11 +39,22 @@ def compile_search(pattern: str, flags: str = "") -> Callable[[str], bool]:
     (True, False)
     """
     tree = parse_regex(pattern, flags)
-    if is_cheap(tree):
-        search = re.compile(pattern, re.ASCII | sum(_FLAGS[flag] for flag in flags)).search
+    compiled = _compile_backtracking(pattern, flags) if is_cheap(tree) else None
+    if compiled is not None:
+        search = compiled.search
         return lambda text: search(text[:REGEX_SUBJECT_CHARACTERS]) is not None
     found_in = LinearRegex(tree).found_in
     return lambda text: found_in(text[:REGEX_SUBJECT_CHARACTERS])
+
+
+def _compile_backtracking(pattern: str, flags: str) -> re.Pattern[str] | None:
+    """Compile for Python's engine; None where it reads the syntax otherwise (flags in the middle, ``[[``)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            return re.compile(pattern, re.ASCII | sum(_FLAGS[flag] for flag in flags))
+        except (re.error, Warning):
+            return None
 
 
 def is_cheap(tree: Node) -> bool:

@@ -104,6 +104,8 @@ def parse_regex(pattern: str, flags: str = "") -> Node:
     eguard.errors.RuleError: regular expression '(?=a)': look-around has no counterpart (position 0)
     """
     parser = _Parser(pattern, set(flags))
+    if not parser.flags <= {"i", "m", "s"}:
+        raise parser.error(f"flags {flags!r} are not known")
     tree = parser.choice()
     if parser.position < len(pattern):
         raise parser.error("a parenthesis closes nothing")

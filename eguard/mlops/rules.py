@@ -66,6 +66,8 @@ _COMPARISONS: Final = {
 }
 #: Longest explanation of a refusal in the report.
 _DETAIL_CHARACTERS: Final = 300
+#: What pySigma raises, beside its own errors, on a document of another shape than a rule.
+_MALFORMED: Final = (AttributeError, KeyError, TypeError, ValueError)
 _YamlLoader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Progress = Callable[[str, int, int], None]
@@ -115,11 +117,11 @@ def compile_rule(text: str, path: str, statuses: Iterable[str] = ("stable", "tes
     """
     try:
         document = yaml.load(text, Loader=_YamlLoader)  # noqa: S506  (a safe loader in either form)
-        if isinstance(document, dict) and "correlation" in document:
+        if "correlation" in document:
             raise RuleError("it is a correlation of other rules", reason="correlation")
         rule = SigmaRule.from_dict(document)
         conditions = [condition.parse() for condition in rule.detection.parsed_condition]
-    except (SigmaError, yaml.YAMLError) as error:
+    except (SigmaError, yaml.YAMLError, *_MALFORMED) as error:
         raise RuleError(f"pySigma refuses it: {error}", reason="unparsable") from error
     if str(rule.status or "") not in statuses:
         raise RuleError(f"its status is {rule.status}", reason="status")
