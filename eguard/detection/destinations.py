@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eguard.estimators import periodicity_score, permutation_mutual_information
+from eguard.estimators import periodicity_score, permutation_mutual_information, quantile_buckets
 from eguard.events import EventBatch, EventClass
 
 #: Destinations kept for a host; the one contacted longest ago is forgotten.
@@ -23,11 +23,10 @@ MAX_DESTINATIONS: Final = 1024
 RING_OBSERVATIONS: Final = 256
 #: Below this many contacts neither feature is computed.
 MIN_OBSERVATIONS: Final = 20
-#: A destination is evaluated anew after this many further contacts.
-REEVALUATE_OBSERVATIONS: Final = 8
+#: A destination is evaluated anew after an eighth more contacts, but within these bounds.
+REEVALUATE_OBSERVATIONS: Final = (8, 64)
 #: Permutations behind the debiased mutual information.
 N_PERMUTATIONS: Final = 50
-_BUCKETS: Final = 8
 
 _CONNECT: Final = int(EventClass.NETWORK_CONNECT)
 _DNS: Final = int(EventClass.DNS_QUERY)
@@ -53,12 +52,12 @@ def registered_domain(name: str) -> str:
 class _Ring:
     """Contacts with one destination and what was last made of them."""
 
-    __slots__ = ("evaluated_at", "features", "observations", "seen")
+    __slots__ = ("evaluate_at", "features", "observations", "seen")
 
     def __init__(self) -> None:
         self.observations: deque[tuple[float, int]] = deque(maxlen=RING_OBSERVATIONS)
         self.seen = 0
-        self.evaluated_at = 0
+        self.evaluate_at = 0
         self.features = (0.0, 0.0)
 
 
@@ -100,9 +99,10 @@ class DestinationHistory:
                 continue
             ring = self._push(destination, float(batch.time_unix[index]), int(batch.sent_bytes[index]))
             if is_candidate[index] and len(ring.observations) >= MIN_OBSERVATIONS:
-                if not ring.evaluated_at or ring.seen - ring.evaluated_at >= REEVALUATE_OBSERVATIONS:
+                if ring.seen >= ring.evaluate_at:
+                    least, most = REEVALUATE_OBSERVATIONS
+                    ring.evaluate_at = ring.seen + min(max(ring.seen // 8, least), most)
                     ring.features = _evaluate(destination, ring)
-                    ring.evaluated_at = ring.seen
                 evaluated[index] = ring.features
         return evaluated
 
@@ -139,13 +139,8 @@ def _evaluate(destination: Destination, ring: _Ring) -> tuple[float, float]:
     information = 0.0
     if np.ptp(intervals) > 0.0 and np.ptp(sizes) > 0.0:
         debiased, _ = permutation_mutual_information(
-            _quantile_buckets(intervals), _quantile_buckets(sizes), rng, n_permutations=N_PERMUTATIONS
+            quantile_buckets(intervals), quantile_buckets(sizes), rng, n_permutations=N_PERMUTATIONS
         )
         information = max(0.0, float(debiased))
     score = float(periodicity_score(times).score)
     return information, score if math.isfinite(score) else 0.0
-
-
-def _quantile_buckets(values: NDArray[np.float64]) -> NDArray[np.intp]:
-    edges = np.unique(np.quantile(values, np.arange(1, _BUCKETS) / _BUCKETS))
-    return np.searchsorted(edges, values, side="left")

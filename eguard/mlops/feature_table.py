@@ -151,17 +151,16 @@ def sample_ids(rows: ScoredRows) -> list[str]:
     The identifier does not depend on the features, nor on which other rows were scored, so that it survives a change of
     the extractor.
     """
-    seen: Counter[tuple[str, float, str]] = Counter()
+    seen: Counter[tuple[str, str, str]] = Counter()
     ids = []
-    prefix = hashlib.sha256(rows.source.encode() + b"\x1f")
+    sha256 = hashlib.sha256
     for network, host, time, rule in zip(
         rows.network, rows.host_id, rows.observed_at_unix.tolist(), rows.rule_id, strict=True
     ):
-        event = (host, time, rule)
-        digest = prefix.copy()
-        digest.update("\x1f".join((network, host, repr(time), rule, str(seen[event]))).encode(errors="surrogatepass"))
+        event = (host, repr(time), rule)
+        text = f"{rows.source}\x1f{network}\x1f{host}\x1f{event[1]}\x1f{rule}\x1f{seen[event]}"
         seen[event] += 1
-        ids.append(digest.hexdigest()[:_ID_CHARACTERS])
+        ids.append(sha256(text.encode(errors="surrogatepass")).hexdigest()[:_ID_CHARACTERS])
     return ids
 
 

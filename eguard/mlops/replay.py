@@ -9,6 +9,10 @@ candidate becomes one row of ``features.parquet``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +26,7 @@ from eguard.detection.rules import RuleSet
 from eguard.events import EventBatch
 from eguard.fleet.store import FleetStore
 from eguard.mlops.drift_series import DriftPoint, write_drift_series
-from eguard.mlops.feature_table import FeatureTableWriter
+from eguard.mlops.feature_table import FeatureTableWriter, ScoredRows
 from eguard.mlops.replay_alerts import NetworkReplay, summarise
 from eguard.mlops.replay_captures import CaptureReplay, replay_positives
 from eguard.mlops.replay_endpoints import EndpointReplay
@@ -80,35 +84,64 @@ def run(params: ReplayParams, *, seed: int, workspace: Workspace, progress: Prog
         The compiled rules or indicators are missing parts.
     """
     interim = workspace.interim
-    content = load_detection_content(interim / "rules.json", interim / "indicators.json")
-    report: dict[str, Any] = {"sources": {}}
-    points: list[DriftPoint] = []
-    with FeatureTableWriter(interim / "features.parquet") as writer:
-        report["sources"]["ait"] = _replay_alerts(params, interim / "alerts.parquet", writer, points, progress)
-        events, positives = _endpoint_events(interim / "events.parquet", params)
-        clock = SimulatedClock(float(events.time_unix[0]) if len(events) else 0.0)
-        collector = ReplayCollector("endpoint", "capture_label")
-        endpoints = EndpointReplay(content, params, collector, seed=seed)
-        with _open_fleet(interim / "fleet.db", clock) as store:
-            endpoints.run(events, store, clock, progress)
-        samples = {host: engine.reservoir.sample() for host, engine in endpoints.engines.items()}
-        writer.write(collector.rows(samples))
-        report["sources"]["endpoint"] = endpoints.report()
-        report["ordinary_rule_matches"] = rule_matches(content, collector)
-        write_artefact(interim / "fleet-context.json", endpoints.fleet.to_json())
-        captures = CaptureReplay(content, params, seed)
-        rows, captured, by_capture = captures.run(read_events_table(interim / "connections.parquet"))
-        writer.write(rows)
-        report["sources"]["network"] = captured.report() | {"captures": by_capture}
-        rows, positive, found = replay_positives(positives, content, seed=seed)
-        writer.write(rows)
-        report["sources"]["sigma"] = positive.report() | found
-        report["rows"] = writer.rows_written
-    points += collector.drift_points + captured.drift_points
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) if params.processes > 1 else nullcontext() as pool:
+        # A process of its own for the endpoints; what comes back is merged in a fixed order.
+        pending = pool.submit(_replay_endpoints, params, seed, workspace) if pool else None
+        points: list[DriftPoint] = []
+        with FeatureTableWriter(interim / "features.parquet") as writer:
+            alerts = _replay_alerts(params, interim / "alerts.parquet", writer, points, progress)
+            part = pending.result() if pending else _replay_endpoints(params, seed, workspace, progress)
+            for rows in part.rows:
+                writer.write(rows)
+    points += part.points
     write_drift_series(interim / "drift-series.parquet", points)
-    report["drift_points"] = len(points)
+    report = {
+        "sources": {"ait": alerts, **part.sources},
+        "ordinary_rule_matches": part.rule_matches,
+        "rows": writer.rows_written,
+        "drift_points": len(points),
+    }
     write_report(workspace.reports / "replay.json", report)
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class _EndpointPart:
+    """Rows, counts and drift points of everything that passes engines."""
+
+    rows: list[ScoredRows]
+    sources: dict[str, Any]
+    rule_matches: list[dict[str, Any]]
+    points: list[DriftPoint]
+
+
+def _replay_endpoints(
+    params: ReplayParams, seed: int, workspace: Workspace, progress: Progress | None = None
+) -> _EndpointPart:
+    """Replay endpoints, captures and rule positives; write the fleet's database and tables."""
+    interim = workspace.interim
+    content = load_detection_content(interim / "rules.json", interim / "indicators.json")
+    events, positives = _endpoint_events(interim / "events.parquet", params)
+    clock = SimulatedClock(float(events.time_unix[0]) if len(events) else 0.0)
+    collector = ReplayCollector("endpoint", "capture_label")
+    endpoints = EndpointReplay(content, params, collector, seed=seed)
+    with _open_fleet(interim / "fleet.db", clock) as store:
+        endpoints.run(events, store, clock, progress)
+    write_artefact(interim / "fleet-context.json", endpoints.fleet.to_json())
+    rows = [collector.rows({host: engine.reservoir.sample() for host, engine in endpoints.engines.items()})]
+    captures = CaptureReplay(content, params, seed)
+    capture_rows, captured, by_capture = captures.run(read_events_table(interim / "connections.parquet"))
+    positive_rows, positive, found = replay_positives(positives, content, seed=seed)
+    return _EndpointPart(
+        rows=[*rows, capture_rows, positive_rows],
+        sources={
+            "endpoint": endpoints.report(),
+            "network": captured.report() | {"captures": by_capture},
+            "sigma": positive.report() | found,
+        },
+        rule_matches=rule_matches(content, collector),
+        points=collector.drift_points + captured.drift_points,
+    )
 
 
 def load_detection_content(rules_path: Path, indicators_path: Path) -> DetectionContent:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from eguard.detection.candidates import DEFAULT_SEVERITY
 from eguard.detection.context import AlertContext, ContextColumns
 from eguard.detection.cooccurrence import FleetCooccurrence
-from eguard.detection.features import FeatureInputs, extract_features
+from eguard.detection.features import N_FEATURES, FeatureInputs, extract_features
 from eguard.detection.fitted_tables import FittedTables
 from eguard.detection.fleet_context import FleetContext
 from eguard.detection.fleet_shares import FleetShares
@@ -26,6 +26,9 @@ from eguard.events import EventBatch
 from eguard.mlops.drift_series import DriftPoint, rule_series
 from eguard.mlops.feature_table import FLOOD_STEPS, ScoredRows
 from eguard.mlops.simulated_days import DAY_SECONDS
+
+#: Alerts whose features are extracted at once.
+BLOCK_ALERTS: Final = 1 << 16
 
 
 class NetworkReplay:
@@ -76,11 +79,20 @@ class NetworkReplay:
             yield rows, known.update_keys(alerts.time_unix[rows], keys, detectors)
         self._shares.observe(alerts.host_id, alerts.rule_id, alerts.time_unix)
 
+    def _features(self, alerts: EventBatch, context: ContextColumns, others: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the feature rows, extracted block by block so that the columns in between stay small."""
+        rows = np.empty((len(alerts), N_FEATURES))
+        for start in range(0, len(alerts), BLOCK_ALERTS):
+            block = slice(start, min(start + BLOCK_ALERTS, len(alerts)))
+            inputs = FeatureInputs.from_batch(alerts.slice(block.start, block.stop))
+            inputs.layers_fired = np.ones(len(inputs))  # the alert itself
+            inputs.cooccurring_hosts = others[block]
+            parts = {column.name: getattr(context, column.name)[block] for column in fields(context)}
+            inputs.set_context(ContextColumns(**parts))
+            rows[block] = extract_features(inputs, self._tables)
+        return rows
+
     def _rows(self, alerts: EventBatch, context: ContextColumns, others: NDArray[np.int64]) -> ScoredRows:
-        inputs = FeatureInputs.from_batch(alerts)
-        inputs.layers_fired = np.ones(len(alerts))  # the alert itself
-        inputs.cooccurring_hosts = others
-        inputs.set_context(context)
         is_attack = np.array([bool(step) for step in alerts.label], dtype=np.bool_)
         return ScoredRows(
             source="ait",
@@ -94,7 +106,7 @@ class NetworkReplay:
             label=is_attack.astype(np.int8),
             label_source=["ait_labels"] * len(alerts),
             severity=np.full(len(alerts), DEFAULT_SEVERITY),
-            features=extract_features(inputs, self._tables),
+            features=self._features(alerts, context, others),
         )
 
 

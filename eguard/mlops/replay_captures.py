@@ -124,6 +124,7 @@ def replay_positives(
     options = EngineOptions(reservoir_events=1, max_profiles=_CAPTURE_PROFILES, seed=seed)
     counts: Counter[str] = Counter()
     missed, not_loaded = [], []
+    matched_rules: set[str] = set()
     known = {rule.id for rule in content.rules.rules}
     for index in range(len(positives)):
         batch = positives.slice(index, index + 1)
@@ -137,13 +138,17 @@ def replay_positives(
         }
         if batch.rule_id[0] not in known:
             not_loaded.append(batch.rule_id[0])
-        elif batch.rule_id[0] not in matched:
+        elif batch.rule_id[0] in matched:
+            matched_rules.add(batch.rule_id[0])
+        else:
             missed.append(batch.rule_id[0])
     rows = collector.rows({host: np.arange(count) for host, count in counts.items()})
     rows = replace(rows, is_reservoir=np.zeros(len(rows), dtype=np.bool_))
     found = {
         "positives": len(positives),
         "matched_by_their_rule": len(positives) - len(missed) - len(not_loaded),
+        "rules": len(set(positives.rule_id)),
+        "rules_that_matched": len(matched_rules),
         "missed": sorted(missed),
         "rule_not_loaded": sorted(not_loaded),
     }

@@ -18,7 +18,7 @@ class ReplayParams(BaseModel):
         description="Events of each endpoint in the uniform sample that is scored beside the candidates.",
     )
     max_hosts_per_capture: int = Field(
-        default=64,
+        default=16,
         ge=1,
         description="Hosts of one network capture that are replayed, those with the most connections; the rest are "
         "scanners with a few packets each.",
@@ -28,6 +28,9 @@ class ReplayParams(BaseModel):
     min_samples: int = Field(default=30, ge=1, description="Events behind a profile before its agent votes on it.")
     min_fleet_overdispersion_keys: int = Field(
         default=5, ge=1, description="Process keys with an overdispersion of their own from which the fleet's is taken."
+    )
+    processes: int = Field(
+        default=2, ge=1, le=2, description="2 replays endpoints beside the alert networks; the outputs are the same."
     )
     max_alerts: int | None = Field(
         default=None, ge=1, description="Most alerts of each network, earliest first; null for all."
