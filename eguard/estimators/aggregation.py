@@ -25,6 +25,8 @@ Array = NDArray[np.float64]
 Method = Literal["trimmed_median", "trimmed_mean", "geometric_median"]
 
 MIN_MASS = 0.5
+# From so many votes on, copying key by key is cheaper than gathering the rows of many keys at once.
+LARGE_COHORT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +244,9 @@ def _reduce_ragged(votes: Array, bounds: NDArray[np.int64], alpha: float, method
         keys = members[block]
         n = int(sizes[keys[0]])
         rows = np.empty((keys.size, d, n))
-        if keys.size == 1:
-            transpose_into(rows[0], votes[bounds[keys[0]] : bounds[keys[0]] + n])
+        if n >= LARGE_COHORT:
+            for row, start in zip(rows, bounds[keys], strict=True):
+                transpose_into(row, votes[start : start + n])
         else:
             rows[...] = votes[bounds[keys][:, None] + np.arange(n)].transpose(0, 2, 1)
         estimates[keys] = _reduce_block(rows, keys, alpha, method)
@@ -266,14 +269,16 @@ def _reduce_block(votes: Array, keys: NDArray[np.intp], alpha: float, method: Me
 
 
 def _check_votes(votes: Array, keys: NDArray[np.intp]) -> None:
-    """Refuse votes that are no distributions; written so that a NaN fails both comparisons."""
-    error = votes.sum(axis=1)
-    error -= 1.0
-    np.abs(error, out=error)
-    if votes.min() >= 0.0 and error.max() <= SIMPLEX_TOLERANCE:
-        return
-    bad = ~((votes >= 0.0).all(axis=1) & (error <= SIMPLEX_TOLERANCE))
-    key, vote = np.argwhere(bad)[0]
+    """Refuse votes that are no distributions; written so that a NaN fails every comparison."""
+    low, high = 1.0 - SIMPLEX_TOLERANCE, 1.0 + SIMPLEX_TOLERANCE
+    if votes.min() >= 0.0:
+        total = votes.sum(axis=1)
+        if total.min() >= low and total.max() <= high:
+            return
+    with np.errstate(invalid="ignore"):
+        total = votes.sum(axis=1)
+    good = (votes >= 0.0).all(axis=1) & (total >= low) & (total <= high)
+    key, vote = np.argwhere(~good)[0]
     raise EstimatorInputError(
         "p",
         f"vote {vote} on key {keys[key]} is not a distribution: values must be finite, not negative and sum to 1",

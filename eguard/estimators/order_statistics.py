@@ -132,8 +132,8 @@ def sorted_trimmed_mean(rows: Array, trim: int) -> Array:
     return mean
 
 
-def row_searcher(rows: Array) -> Callable[[Array], NDArray[np.intp]]:
-    """Return a function that counts, in every sorted row of shape (m, n), the values below targets (..., m).
+def row_searcher(rows: Array) -> Callable[[Array, NDArray[np.intp]], NDArray[np.intp]]:
+    """Return a function that counts the values below targets (..., j) in j chosen ones of sorted rows (m, n).
 
     That is :func:`numpy.searchsorted` row by row, in one call: complex numbers compare first by their real part,
     here the row, and then by the imaginary one, the value.
@@ -142,11 +142,10 @@ def row_searcher(rows: Array) -> Callable[[Array], NDArray[np.intp]]:
     keys = np.empty((m, n), dtype=np.complex128)
     keys.real = np.arange(m)[:, None]
     keys.imag = rows
-    flat, first = keys.reshape(-1), np.arange(m) * n
-    wanted = np.arange(m) + 0j
+    flat = keys.reshape(-1)
 
-    def below(targets: Array) -> NDArray[np.intp]:
-        position: NDArray[np.intp] = np.searchsorted(flat, wanted + 1j * targets) - first
+    def below(targets: Array, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
+        position: NDArray[np.intp] = np.searchsorted(flat, chosen + 1j * targets) - chosen * n
         return position
 
     return below

@@ -284,21 +284,22 @@ def _huber_of_sorted(rows: Array, median: Array, scale: Array, k: float) -> Arra
 def _huber_root(u: Array, k: float) -> Array:
     """Return the root in [-k, k] of sum(clip(u - theta, -k, k)) for sorted, standardised rows of shape (m, n)."""
     m, n = u.shape
-    below, first = row_searcher(u), np.arange(m) * n
+    below = row_searcher(u)
     theta = np.zeros(m)
     low, high = np.full(m, -k), np.full(m, k)
+    rows = np.arange(m)
     for _ in range(MAX_NEWTON_STEPS):
-        start, stop = below(np.stack([theta - k, theta + k]))
+        at = theta[rows]
+        start, stop = below(np.stack([at - k, at + k]), rows)
         inside = stop - start
-        total = _segment_sums(u.reshape(-1), first + start, first + stop) - inside * theta + k * (n - stop - start)
-        low = np.where(total >= 0.0, theta, low)
-        high = np.where(total <= 0.0, theta, high)
-        proposal = theta + total / np.maximum(inside, 1)
-        astray = (proposal < low) | (proposal > high) | ((inside == 0) & (total != 0.0))
-        proposal = np.where(astray, 0.5 * (low + high), proposal)
-        moved = float(np.abs(proposal - theta).max())
-        theta = proposal
-        if moved <= NEWTON_TOLERANCE:
+        total = _segment_sums(u.reshape(-1), rows * n + start, rows * n + stop) - inside * at + k * (n - stop - start)
+        low[rows] = np.where(total >= 0.0, at, low[rows])
+        high[rows] = np.where(total <= 0.0, at, high[rows])
+        proposal = at + total / np.maximum(inside, 1)
+        astray = (proposal < low[rows]) | (proposal > high[rows]) | ((inside == 0) & (total != 0.0))
+        theta[rows] = np.where(astray, 0.5 * (low[rows] + high[rows]), proposal)
+        rows = rows[np.abs(theta[rows] - at) > NEWTON_TOLERANCE]
+        if rows.size == 0:
             break
     return theta
 
