@@ -82,15 +82,13 @@ class CsvTable:
         self._lines = lines
         self._has_bad_text = False
         self._parser = csv.reader(chain.from_iterable(self._text()))
-        self.header: list[str] = self._first_row()
+        try:
+            self.header: list[str] = next(self._parser, [])
+        except csv.Error as error:
+            raise self._other_format(f"its first line is no header ({error})") from error
         missing = [name for name in required if name not in self.header]
         if self.header and missing:
-            raise UnknownFormatError(
-                f"{lines.path} is not what it was taken for: column {missing[0]!r} is missing",
-                remedy="Name the format, or check that the file has its header line.",
-                path=str(lines.path),
-                missing=missing,
-            )
+            raise self._other_format(f"column {missing[0]!r} is missing")
 
     def positions(self, names: Sequence[str]) -> list[int]:
         """Return where columns stand."""
@@ -129,11 +127,12 @@ class CsvTable:
                 text = data.decode(errors="surrogateescape")
             yield io.StringIO(text + "\n", newline="\n")
 
-    def _first_row(self) -> list[str]:
-        try:
-            return next(self._parser, [])
-        except csv.Error:
-            return []
+    def _other_format(self, why: str) -> UnknownFormatError:
+        return UnknownFormatError(
+            f"{self._lines.path} is not what it was taken for: {why}",
+            remedy="Name the format, or check that the file has its header line.",
+            path=str(self._lines.path),
+        )
 
     def _sound(self, rows: list[list[str]]) -> list[list[str]]:
         width = len(self.header)
