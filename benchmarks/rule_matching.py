@@ -20,7 +20,7 @@ TARGET_NEW_EVENTS_PER_SECOND = 5_000
 
 
 def run() -> list[dict[str, Any]]:
-    """Measure matching alone: rules are loaded and events parsed beforehand."""
+    """Measure matching alone, in processor time of its one thread: rules are loaded and events parsed beforehand."""
     kept, _ = compile_rules(RAW / "sigma-rules" / "rules.ndjson.gz", RulesParams())
     compiled = {"format": 1, "rules": kept}
     batches = list(read_batches(RAW / "endpoint-events" / "events.csv.gz", "sysmon-csv", batch_size=4096))
@@ -37,10 +37,10 @@ def _row(name: str, events_per_second: float, target: float) -> dict[str, Any]:
 def _mix(compiled: dict[str, Any], batches: list[EventBatch]) -> float:
     """Return events a second over all shipped events, from a cold start of the memory of answers."""
     ruleset = RuleSet.from_json(compiled)
-    begin = time.perf_counter()
+    begin = time.process_time()
     for batch in batches:
         ruleset.match(batch)
-    return sum(map(len, batches)) / (time.perf_counter() - begin)
+    return sum(map(len, batches)) / (time.process_time() - begin)
 
 
 def _unseen(compiled: dict[str, Any], batches: list[EventBatch]) -> float:
@@ -55,6 +55,6 @@ def _unseen(compiled: dict[str, Any], batches: list[EventBatch]) -> float:
     # The routes of both logs are built by the first event of each.
     warm = {source: position for position, source in enumerate(different.source)}
     ruleset.match(different.take(sorted(warm.values())))
-    begin = time.perf_counter()
+    begin = time.process_time()
     ruleset.match(different)
-    return len(different) / (time.perf_counter() - begin)
+    return len(different) / (time.process_time() - begin)

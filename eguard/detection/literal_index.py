@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Final
 
 #: Length of the runs.
@@ -41,10 +42,11 @@ class LiteralIndex:
         for member, literals in literals_by_member.items():
             for literal in literals:
                 masks[literal] = masks.get(literal, 0) | 1 << member
-        frequency = Counter(gram for literal in masks for gram in _grams(literal))
+        grams = {literal: _grams(literal) for literal in masks}
+        frequency = Counter(chain.from_iterable(grams.values()))
         by_gram: dict[str, list[tuple[str, int]]] = {}
         for literal, mask in sorted(masks.items()):
-            rarest = min(_grams(literal), key=lambda gram: (frequency[gram], gram))
+            rarest = min(grams[literal], key=frequency.__getitem__)
             by_gram.setdefault(rarest, []).append((literal, mask))
         self._by_gram = {gram: tuple(filed) for gram, filed in by_gram.items()}
         self._grams = frozenset(by_gram)
@@ -73,7 +75,7 @@ def bits_of(mask: int) -> list[int]:
     return positions
 
 
-def _grams(literal: str) -> set[str]:
-    """Return the trigrams of a literal; a shorter one is its own."""
+def _grams(literal: str) -> list[str]:
+    """Return the trigrams of a literal in order; a shorter one is its own."""
     size = min(len(literal), GRAM_CHARACTERS)
-    return {literal[start : start + size] for start in range(len(literal) - size + 1)}
+    return [literal[start : start + size] for start in range(len(literal) - size + 1)]

@@ -15,7 +15,7 @@ from eguard.detection.recent_cache import RecentCache
 from eguard.detection.rule_header import Rule, Selector, read_header
 from eguard.detection.rule_predicates import Predicate, read_predicate
 from eguard.detection.rule_route import RuleRoute
-from eguard.detection.sigma_fields import aliases_of, view_of_columns, view_of_record
+from eguard.detection.sigma_fields import ColumnValues, aliases_of, columns_of, view_of_columns, view_of_record
 from eguard.detection.sigma_view import SigmaView
 from eguard.errors import RuleError
 from eguard.events.columns import EventBatch
@@ -28,7 +28,8 @@ REMEMBERED_EVENTS: Final = 65_536
 REMEMBERED_CHARACTERS: Final = 1 << 25
 
 _NO_MATCH: Final[tuple[int, ...]] = ()
-#: Columns of a key that say where an event comes from.
+#: Columns that a key begins with, and those of them that say where an event comes from.
+_COLUMNS: Final = len(ColumnValues._fields)
 _ORIGIN_COLUMNS: Final = 4
 #: Sysmon's event for registry keys, whose log source depends on a field.
 _SYSMON_REGISTRY: Final = 12
@@ -113,12 +114,12 @@ class RuleSet:
         """Return, for each event, the indices of the rules that it satisfies, ascending; most often the empty tuple."""
         answers: list[tuple[int, ...]] = []
         remembered, remember = self._answers.get, self._answers.put
-        for number, key in enumerate(self._keys(batch)):
+        for key, fields in zip(self._keys(batch), batch.fields, strict=True):
             answer = remembered(key)
             if answer is None:
-                event = batch.row(number)
-                plan = self._plan(event)
-                answer = plan.route.match(_view(event, plan)) if plan.route.fields else _NO_MATCH
+                columns = ColumnValues._make(key[:_COLUMNS])
+                plan = self._plan(columns, fields or {})
+                answer = plan.route.match(_view(columns, fields, plan)) if plan.route.fields else _NO_MATCH
                 remember(key, answer)
             answers.append(answer)
         return answers
@@ -129,55 +130,37 @@ class RuleSet:
 
     def explain(self, index: int, event: Event) -> list[tuple[str, str, str]]:
         """Return (field, value, test) of what made rule `index` match; empty if it does not match the event."""
-        plan, predicate = self._plan(event), self._predicates[index]
+        columns = ColumnValues._make(getattr(event, name) for name in ColumnValues._fields)
+        plan, predicate = self._plan(columns, event.fields or {}), self._predicates[index]
         if not self._selectors[index].covers(plan.log_source):
             return []
-        view = _view(event, plan)
+        view = _view(columns, event.fields, plan)
         return list(dict.fromkeys(predicate.evidence(view))) if predicate.holds(view) else []
 
     def _keys(self, batch: EventBatch) -> Iterable[tuple[Any, ...]]:
-        """Return, for each event, everything that its answer depends on."""
-        columns = zip(
-            # The first `_ORIGIN_COLUMNS` decide, with a record's own fields, the log source.
-            batch.source,
-            batch.event_code.tolist(),
-            batch.event_type,
-            batch.event_class.tolist(),
-            batch.comm,
-            batch.parent_comm,
-            batch.image_path,
-            batch.command_line,
-            batch.target,
-            batch.destination_address,
-            batch.destination_port.tolist(),
-            batch.user,
-            batch.file_sha256,
-            strict=True,
-        )
+        """Return, for each event, everything that its answer depends on: its columns, then its own fields."""
+        columns = columns_of(batch)
         if batch.fields.count(None) == len(batch):
             return columns
         return (
-            key if fields is None else (*key, *self._record_key(key, image_path, fields))
-            for key, image_path, fields in zip(columns, batch.image_path, batch.fields, strict=True)
+            key if fields is None else (*key, *self._record_key(ColumnValues._make(key), fields))
+            for key, fields in zip(columns, batch.fields, strict=True)
         )
 
-    def _record_key(self, columns: tuple[Any, ...], image_path: str, fields: dict[str, str]) -> Iterable[Any]:
+    def _record_key(self, columns: ColumnValues, fields: dict[str, str]) -> Iterable[Any]:
         """Return the values of a record's own fields that some rule may read."""
-        plan = self._plan_for(columns[:_ORIGIN_COLUMNS], image_path, fields)
+        plan = self._plan(columns, fields)
         if plan.key_fields is None:
-            return sorted(fields.items())
+            return (plan.log_source, *sorted(fields.items()))
         return (plan.log_source, *map(fields.get, plan.key_fields))
 
-    def _plan(self, event: Event) -> _Plan:
-        """Return how an event is matched."""
-        origin = (event.source, event.event_code, event.event_type, event.event_class)
-        return self._plan_for(origin, event.image_path, event.fields or {})
-
-    def _plan_for(self, origin: tuple[Any, ...], image_path: str, fields: Mapping[str, str]) -> _Plan:
-        """Return the plan for what decides an event's log source; `origin` is source, code, type and class."""
-        image = (fields.get("Image") or image_path)[:1]
+    def _plan(self, columns: ColumnValues, fields: Mapping[str, str]) -> _Plan:
+        """Return how an event is matched, by what decides its log source."""
+        origin = columns[:_ORIGIN_COLUMNS]
+        image = (fields.get("Image") or columns.image_path)[:1]
         channel = (fields.get("Channel") or "")[:_CHANNEL_CHARACTERS]
-        action = (fields.get("EventType") or "")[:_CHANNEL_CHARACTERS] if origin[1] == _SYSMON_REGISTRY else ""
+        is_registry = columns.event_code == _SYSMON_REGISTRY
+        action = (fields.get("EventType") or "")[:_CHANNEL_CHARACTERS] if is_registry else ""
         key = (*origin, image, channel, action)
         plan = self._plans.get(key)
         if plan is None:
@@ -206,11 +189,11 @@ class _Plan(NamedTuple):
     key_fields: tuple[str, ...] | None
 
 
-def _view(event: Event, plan: _Plan) -> SigmaView:
+def _view(columns: ColumnValues, fields: Mapping[str, str] | None, plan: _Plan) -> SigmaView:
     """Return an event under Sigma's field names."""
-    if event.fields is None:
-        return view_of_columns(event, plan.log_source)
-    return view_of_record(event, plan.log_source, plan.route.fields)
+    if fields is None:
+        return view_of_columns(columns, plan.log_source)
+    return view_of_record(fields, columns, plan.log_source, plan.route.fields)
 
 
 def _characters(key: tuple[Any, ...]) -> int:

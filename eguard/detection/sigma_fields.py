@@ -6,12 +6,12 @@ base name is the end of a path, a registry hive its start (see `eguard.detection
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 from eguard.detection.log_sources import LogSource
 from eguard.detection.sigma_view import Knowledge, SigmaView
-from eguard.events.model import Event
+from eguard.events.columns import EventBatch
 
 #: Names under which other sources record a field of the taxonomy, in order of preference.
 _ALIASES: Final[dict[str, tuple[str, ...]]] = {
@@ -64,6 +64,30 @@ _TARGET_FIELD: Final[dict[str, tuple[str, Knowledge]]] = {
 _OUTBOUND_TYPES: Final = frozenset({"connect", "tcp_connect", "udp_connect"})
 
 
+class ColumnValues(NamedTuple):
+    """The columns of one event that rules can read; the first four say where it comes from."""
+
+    source: str
+    event_code: int
+    event_type: str
+    event_class: int
+    comm: str
+    parent_comm: str
+    image_path: str
+    command_line: str
+    target: str
+    destination_address: str
+    destination_port: int
+    user: str
+    file_sha256: str
+
+
+def columns_of(batch: EventBatch) -> Iterator[tuple[Any, ...]]:
+    """Iterate over the values of `ColumnValues`, as plain tuples, of each event of a batch."""
+    columns = (getattr(batch, name) for name in ColumnValues._fields)
+    return zip(*(column if isinstance(column, list) else column.tolist() for column in columns), strict=True)
+
+
 def aliases_of(fields: Iterable[str]) -> set[str]:
     """Return every other name under which a record may hold one of `fields`.
 
@@ -75,34 +99,36 @@ def aliases_of(fields: Iterable[str]) -> set[str]:
     return {alias for field in fields for alias in _ALIASES.get(field, ())}
 
 
-def view_of_record(event: Event, log_source: LogSource, wanted: Iterable[str]) -> SigmaView:
+def view_of_record(
+    fields: Mapping[str, str], columns: ColumnValues, log_source: LogSource, wanted: Iterable[str]
+) -> SigmaView:
     """Return the view of an event that carries its source's own fields: complete by definition.
 
     A wanted field that the record has under another name is found by that name; one that it lacks is taken from the
     columns if they hold it whole.
     """
-    fields: Mapping[str, str] = event.fields or {}
     values = {name: value for name, value in fields.items() if value is not None}
     missing = [name for name in wanted if name and name not in values]
     if missing:
-        columns = view_of_columns(event, log_source)
+        told = view_of_columns(columns, log_source)
         for name in missing:
             alias = next((other for other in _ALIASES.get(name, ()) if other in values), None)
             if alias is not None:
                 values[name] = values[alias]
-            elif name in columns.values and name not in columns.partial:
-                values[name] = columns.values[name]
+            elif name in told.values and name not in told.partial:
+                values[name] = told.values[name]
     return SigmaView(values)
 
 
-def view_of_columns(event: Event, log_source: LogSource) -> SigmaView:
+def view_of_columns(event: ColumnValues, log_source: LogSource) -> SigmaView:
     r"""Return what the columns of an event tell, with every field marked that is known only in part.
 
     Examples
     --------
     >>> from eguard.detection.log_sources import log_source_of
-    >>> event = Event(time_unix=0.0, host_id="a", event_class=0, comm="cmd.exe", command_line="cmd /c dir")
-    >>> view = view_of_columns(event, log_source_of("sysmon", 1, "exec", 0))
+    >>> batch = EventBatch(time_unix=[0.0], source=["sysmon"], comm=["cmd.exe"], command_line=["cmd /c dir"])
+    >>> (columns,) = map(ColumnValues._make, columns_of(batch))
+    >>> view = view_of_columns(columns, log_source_of("sysmon", 1, "exec", 0))
     >>> view.values["Image"], view.knowledge("Image").name, view.knowledge("CommandLine").name
     ('\\cmd.exe', 'END', 'WHOLE')
     """
@@ -131,7 +157,7 @@ def view_of_columns(event: Event, log_source: LogSource) -> SigmaView:
     return SigmaView(values, partial, is_complete=False)
 
 
-def _put_connection(values: dict[str, str], partial: dict[str, Knowledge], event: Event) -> None:
+def _put_connection(values: dict[str, str], partial: dict[str, Knowledge], event: ColumnValues) -> None:
     """Fill the fields of a connection."""
     if event.destination_address:
         values["DestinationIp"] = values["dst_ip"] = event.destination_address

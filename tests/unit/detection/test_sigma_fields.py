@@ -1,22 +1,21 @@
 """Sigma's fields from records and from columns."""
 
 from eguard.detection.log_sources import log_source_of
-from eguard.detection.sigma_fields import view_of_columns, view_of_record
+from eguard.detection.sigma_fields import ColumnValues, columns_of, view_of_columns, view_of_record
 from eguard.detection.sigma_view import Knowledge
+from eguard.events.columns import EventBatch
 from eguard.events.model import UNCOUNTED, Event, EventClass
 
 
+def values_of(**facts):
+    """Return the column values of one event, by way of a batch."""
+    (values,) = columns_of(EventBatch.from_events([Event(**({"time_unix": 0.0, "host_id": "h"} | facts))]))
+    return ColumnValues._make(values)
+
+
 def columns(source, code, event_type, event_class=UNCOUNTED, **fields):
-    event = Event(
-        time_unix=0.0,
-        host_id="h",
-        event_class=event_class,
-        source=source,
-        event_code=code,
-        event_type=event_type,
-        **fields,
-    )
-    return view_of_columns(event, log_source_of(source, code, event_type, event_class, image=event.image_path))
+    values = values_of(source=source, event_code=code, event_type=event_type, event_class=event_class, **fields)
+    return view_of_columns(values, log_source_of(*values[:4], image=values.image_path))
 
 
 def test_a_base_name_is_the_end_of_a_path_and_a_path_is_whole():
@@ -90,8 +89,8 @@ def test_one_hash_of_several_is_a_fragment():
 
 
 def record(fields, wanted, source="sysmon", code=1, event_type="exec", **facts):
-    event = Event(time_unix=0.0, host_id="h", event_class=0, source=source, event_code=code, fields=fields, **facts)
-    return view_of_record(event, log_source_of(source, code, event_type, 0), wanted)
+    values = values_of(source=source, event_code=code, event_type=event_type, event_class=0, **facts)
+    return view_of_record(fields, values, log_source_of(*values[:4]), wanted)
 
 
 def test_a_record_is_complete_and_keeps_its_own_names():
