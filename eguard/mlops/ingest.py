@@ -102,10 +102,11 @@ def run(params: IngestParams, *, seed: int, workspace: Workspace, progress: Prog
     sources = [source for source in params.sources if source.enabled]
     originals = frozenset(s.group for s in sources if s.group and s.table == "events" and s.format == ORIGINAL_FORMAT)
     intakes = []
+    seen: set[tuple[Any, ...]] = set()
     for done, source in enumerate(sources):
         if progress:
             progress(source.path, done, len(sources))
-        intakes.append(_take_in(source, workspace, originals, params.max_rows))
+        intakes.append(_take_in(source, workspace, originals, seen, params.max_rows))
     report: dict[str, Any] = {"sources": [intake.summary() for intake in intakes], "tables": {}}
     for name in TABLES:
         parts = [part for intake in intakes if intake.source.table == name for part in intake.parts]
@@ -124,11 +125,17 @@ def run(params: IngestParams, *, seed: int, workspace: Workspace, progress: Prog
     return report
 
 
-def _take_in(source: IngestSource, workspace: Workspace, originals: frozenset[str], most: int | None) -> _Intake:
+def _take_in(
+    source: IngestSource,
+    workspace: Workspace,
+    originals: frozenset[str],
+    seen: set[tuple[Any, ...]],
+    most: int | None,
+) -> _Intake:
+    """Parse one source; `seen` holds the records of earlier ones, for logs that overlap."""
     intake = _Intake(source)
     is_derived, is_original = source.format in DERIVED_FORMATS, source.format == ORIGINAL_FORMAT
     batches: list[EventBatch] = []
-    seen: set[tuple[Any, ...]] = set()
     for batch in _batches(source, workspace, intake.report, most):
         kept = batch
         if is_derived and originals:
@@ -158,7 +165,7 @@ def _batches(source: IngestSource, workspace: Workspace, report: ParseReport, mo
                 if left <= 0:
                     return
     except CorruptFileError:
-        return
+        report.damage = report.damage.replace(f"{workspace.raw}/", "")  # a report names no folder of this machine
 
 
 def _where(batch: EventBatch, keep: list[bool]) -> EventBatch:
