@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -61,7 +62,7 @@ def without_each_group(
 
     def estimate(without: tuple[int, ...]) -> Estimate:
         scores = np.full(len(data), np.nan)
-        removed = FittingOptions(options.unit_balance_exponent, options.prior_order, without)
+        removed = replace(options, without=without)
         for unit in units:
             rows = data.units == unit
             scores[rows] = fit_model(data, ~rows, specification, removed).raw_logit(rows)

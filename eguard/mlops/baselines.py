@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
 from eguard.mlops.dataset import Dataset
-from eguard.mlops.model_selection import unit_weights
+from eguard.mlops.model_selection import FittingOptions, training_weights
 from eguard.mlops.splits import Mask
 
 Floats = NDArray[np.float64]
@@ -30,20 +30,20 @@ class RuleLogistic:
         All rows.
     training : ndarray of bool, shape (n,)
         Rows to fit to; unresolved ones are left out.
-    unit_balance_exponent : float
+    options : FittingOptions
         Training weights as for the classifier.
     l2 : float
         Penalty on the coefficients, in rows.
     """
 
-    def __init__(self, data: Dataset, training: Mask, *, unit_balance_exponent: float = 0.5, l2: float = 1.0) -> None:
+    def __init__(self, data: Dataset, training: Mask, options: FittingOptions, *, l2: float = 1.0) -> None:
         labelled = training & (data.labels >= 0)
         self._n_rules = len(data.names.rules)
         self._estimator = LogisticRegression(C=1.0 / l2, solver="newton-cholesky", max_iter=100)
         self._estimator.fit(
             self._one_hot(data.rules[labelled]),
             data.labels[labelled],
-            sample_weight=unit_weights(data, labelled, unit_balance_exponent),
+            sample_weight=training_weights(data, labelled, options),
         )
 
     def scores(self, data: Dataset, rows: Mask) -> Floats:

@@ -2,7 +2,8 @@
 
 ``data/processed/corpus.parquet`` is what the later stages read; ``signature-ml-features.ndjson`` is the same corpus in
 the form of the operations manual, section 5.2. Every row's ``weight`` says how many signals it stands for, so that
-figures can be given for all signals and not only for those that were kept.
+figures can be given for all signals and not only for those that were kept. Before anything is capped, a uniform sample
+of benign signals is set aside in ``calibration.parquet``: conformal thresholds need scores that nothing was fitted to.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from eguard.detection.feature_contract import FEATURE_NAMES
 from eguard.errors import ConfigError
 from eguard.mlops.adjudications import join_adjudications
-from eguard.mlops.sampling import cap_floods, hash_ranks, stratified_sample
+from eguard.mlops.corpus_selection import SelectionLimits, select, set_aside
+from eguard.mlops.sampling import hash_ranks
 from eguard.mlops.workspace import Workspace, write_report
 
 Progress = Callable[[str, int, int], None]
@@ -58,8 +60,6 @@ SIGNAL_COLUMNS: Final = (
     "label_source",
     "severity",
 )
-#: Rows of this source come from the operator's own endpoints; all others are shipped ("external") data.
-LIVE_SOURCE: Final = "live"
 _BLOCK_ROWS: Final = 4096
 
 
@@ -81,6 +81,12 @@ class CorpusParams(BaseModel):
         default=86_400.0,
         ge=0.0,
         description="Shipped labels bear no time: they count as given this many seconds after the signal.",
+    )
+    calibration_rows: int = Field(
+        default=5000, ge=0, description="Benign signals of each source set aside for calibration, at most."
+    )
+    calibration_fraction: float = Field(
+        default=0.25, ge=0.0, lt=1.0, description="Share of a source's benign signals that may be set aside."
     )
     adjudications: str = Field(
         default="data/interim/adjudications.ndjson",
@@ -113,9 +119,17 @@ def run(params: CorpusParams, *, seed: int, workspace: Workspace, progress: Prog
     signals = join_adjudications(
         signals, workspace.root / params.adjudications, shipped_delay_seconds=params.shipped_label_delay_seconds
     )
-    n_signals = len(signals)
-    kept, capping = _select(signals, params)
-    corpus = signals.iloc[kept].reset_index(drop=True)
+    rank = hash_ranks(signals["sample_id"].tolist())
+    aside = set_aside(signals, rank, most=params.calibration_rows, fraction=params.calibration_fraction)
+    limits = SelectionLimits(
+        sample_count=params.sample_count,
+        external_sample_cap=params.sample_count if params.external_sample_cap is None else params.external_sample_cap,
+        flood_cap=params.flood_cap,
+        flood_window_seconds=params.flood_window_seconds,
+        min_stratum_rows=params.min_stratum_rows,
+    )
+    kept, weights, capping = select(signals, rank, ~aside, limits)
+    corpus = signals.iloc[kept].assign(weight=weights).reset_index(drop=True)
     if params.permute_labels:
         corpus["label"] = _permuted(corpus["label"], np.random.default_rng(seed))
     features = _read_rows(path, kept, progress)
@@ -124,8 +138,14 @@ def run(params: CorpusParams, *, seed: int, workspace: Workspace, progress: Prog
     workspace.processed.mkdir(parents=True, exist_ok=True)
     _write_parquet(workspace.processed / "corpus.parquet", corpus, features)
     _write_ndjson(workspace.processed / "signature-ml-features.ndjson", corpus, features, progress)
+    reserved = np.flatnonzero(aside)
+    calibration = signals.iloc[reserved].assign(weight=1.0).reset_index(drop=True)
+    _write_parquet(workspace.processed / "calibration.parquet", calibration, _read_rows(path, reserved, progress))
     report = {
-        "signals": n_signals,
+        "signals": len(signals),
+        "set_aside_for_calibration": {
+            str(source): int(count) for source, count in sorted(calibration["source"].value_counts().items()) if count
+        },
         "rows": len(corpus),
         "flood_cap": capping,
         "labels_permuted": params.permute_labels,
@@ -157,43 +177,6 @@ def _read_signals(path: Path) -> pd.DataFrame:
     if "model_score" not in present:
         signals["model_score"] = np.nan
     return signals
-
-
-def _select(signals: pd.DataFrame, params: CorpusParams) -> tuple[NDArray[np.intp], dict[str, Any]]:
-    """Choose the rows, set their ``weight`` in `signals`, and say what the cap did."""
-    rank = hash_ranks(signals["sample_id"].tolist())
-    hour = (signals["observed_at_unix"].to_numpy() // params.flood_window_seconds).astype(np.int64)
-    groups = [_codes(signals["host_id"]), _codes(signals["rule_id"]), hour]
-    capped, cap_weight = cap_floods(groups, rank, params.flood_cap)
-    label = signals["label"].fillna(-1).to_numpy(np.int64)
-    strata = [_codes(signals["network"]), _codes(signals["rule_id"]), label]
-    is_live = signals["source"].to_numpy() == LIVE_SOURCE
-    external_cap = params.sample_count if params.external_sample_cap is None else params.external_sample_cap
-    weight = np.zeros(len(signals))
-    n_live = 0
-    chosen: list[NDArray[np.intp]] = []
-    for rows, most in ((capped[is_live[capped]], params.sample_count), (capped[~is_live[capped]], external_cap)):
-        budget = min(most, params.sample_count - n_live)
-        picked, share = stratified_sample(
-            [stratum[rows] for stratum in strata], rank[rows], budget, params.min_stratum_rows
-        )
-        weight[rows[picked]] = cap_weight[rows[picked]] * share
-        chosen.append(rows[picked])
-        n_live += len(picked)
-    signals["weight"] = weight
-    kept = np.sort(np.concatenate(chosen))
-    return kept, {
-        "signals_per_host_rule_and_window": params.flood_cap,
-        "window_seconds": params.flood_window_seconds,
-        "signals_capped_away": len(signals) - len(capped),
-        "signals_after_cap": len(capped),
-        "rows_sampled": len(kept),
-        "largest_weight": float(weight.max(initial=0.0)),
-    }
-
-
-def _codes(column: pd.Series[Any]) -> NDArray[np.int64]:
-    return pd.factorize(column, sort=True)[0].astype(np.int64)
 
 
 def _permuted(labels: pd.Series[Any], rng: np.random.Generator) -> pd.Series[Any]:

@@ -97,7 +97,7 @@ def run(params: EvaluateParams, *, seed: int, workspace: Workspace, progress: Pr
             "the corpus is not the one that the model was trained on", remedy="Train again: dvc repro train"
         )
     holdout = HoldoutEvaluation(data, split, model, seed, params.bootstrap_replicates).report(
-        _previous(workspace, params), training["options"]["unit_balance_exponent"]
+        _previous(workspace, params), FittingOptions(**training["options"])
     )
     networks, plots = evaluate_networks(
         data, _ablation_data(path, params, training), _network_options(params, training, seed), progress

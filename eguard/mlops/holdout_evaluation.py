@@ -17,6 +17,7 @@ from eguard.mlops.baselines import RuleLogistic, severity_scores
 from eguard.mlops.dataset import Dataset
 from eguard.mlops.intervals import Estimate, HostSample, bootstrap_hosts, difference, report_metrics
 from eguard.mlops.metrics import average_precision, mcnemar
+from eguard.mlops.model_selection import FittingOptions
 from eguard.mlops.splits import Holdout, Mask
 
 Floats = NDArray[np.float64]
@@ -51,14 +52,14 @@ class HoldoutEvaluation:
     seed: int
     n_replicates: int
 
-    def report(self, previous: Any, unit_balance_exponent: float) -> dict[str, Any]:
+    def report(self, previous: Any, fitting: FittingOptions) -> dict[str, Any]:
         """Return every figure.
 
         Parameters
         ----------
         previous : dict or None
             Model JSON of the run before, if there is one.
-        unit_balance_exponent : float
+        fitting : FittingOptions
             Training weights of the rule baseline.
         """
         rows = self.split.held_out & ~self.data.is_flood
@@ -79,7 +80,7 @@ class HoldoutEvaluation:
             "by_attack_step": step_figures(
                 self.data, every, self._spread(every, scores_of_every), self.model.threshold
             ),
-            "baselines": self._baselines(rows, sample, unit_balance_exponent),
+            "baselines": self._baselines(rows, sample, fitting),
             "previous_model": self._against(previous, rows, sample),
             "adversarial": adversarial_shrinkages(self.model, features, sample, self._ordinary_row()),
         }
@@ -117,8 +118,8 @@ class HoldoutEvaluation:
         ordinary: Floats = np.median(filled_features(self.model, self.data, rows), axis=0)
         return ordinary
 
-    def _baselines(self, rows: Mask, sample: HostSample, unit_balance_exponent: float) -> dict[str, Any]:
-        fitted = RuleLogistic(self.data, self.split.training, unit_balance_exponent=unit_balance_exponent)
+    def _baselines(self, rows: Mask, sample: HostSample, fitting: FittingOptions) -> dict[str, Any]:
+        fitted = RuleLogistic(self.data, self.split.training, fitting)
         ours = self._average_precision(sample)
         report = {}
         for name, scores in (

@@ -31,6 +31,8 @@ class FittingOptions:
     ----------
     unit_balance_exponent : float
         A unit of n rows weighs n^(1 - exponent) in all: 0 counts rows, 1 counts units.
+    rule_balance_exponent : float
+        The same for the rules within a unit, so that the few rules that fire all day do not decide everything.
     prior_order : {"separate_sites", "calendar"}
         Whose adjudications feature 41 may use.
     without : tuple of int
@@ -38,6 +40,7 @@ class FittingOptions:
     """
 
     unit_balance_exponent: float = 0.5
+    rule_balance_exponent: float = 0.5
     prior_order: PriorOrder = "separate_sites"
     without: tuple[int, ...] = ()
 
@@ -84,7 +87,7 @@ def fit_model(data: Dataset, training: Mask, specification: Specification, optio
     labelled = training & (data.labels >= 0)
     features = FittedFeatures(data, labelled, options.prior_order)
     rows = _blanked(features.fill(labelled), options.without)
-    weights = unit_weights(data, labelled, options.unit_balance_exponent)
+    weights = training_weights(data, labelled, options)
     return FittedModel(specification.fit(rows, data.labels[labelled], weights), features, options)
 
 
@@ -105,7 +108,7 @@ def cross_validate(
             labelled = fold.training & (data.labels >= 0)
             features = FittedFeatures(data, labelled, options.prior_order)
             rows = _blanked(features.fill(labelled), options.without)
-            weights = unit_weights(data, labelled, options.unit_balance_exponent)
+            weights = training_weights(data, labelled, options)
             prepared = {key: (features, rows, data.labels[labelled], weights)}  # folds of one unit follow one another
         features, rows, labels, weights = prepared[key]
         unseen = _blanked(features.fill(fold.validation), options.without)
@@ -154,13 +157,20 @@ def is_clearly_better(first: CrossValidation, second: CrossValidation) -> bool:
     return bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
-def unit_weights(data: Dataset, rows: Mask, exponent: float) -> Floats:
-    """Return training weights of mean 1 by which large units do not drown small ones, shape (n_rows,)."""
+def training_weights(data: Dataset, rows: Mask, options: FittingOptions) -> Floats:
+    """Return weights of mean 1 by which large units, and loud rules within a unit, do not drown others; (n_rows,)."""
     units = data.units[rows]
-    size = np.bincount(units, minlength=len(data.names.units)).astype(np.float64)
-    raw = size[units] ** -exponent
+    rules_of_units = units * len(data.names.rules) + data.rules[rows]
+    raw = _group_sizes(units) ** -options.unit_balance_exponent
+    raw *= _group_sizes(rules_of_units) ** -options.rule_balance_exponent
     weights: Floats = raw / raw.mean()
     return weights
+
+
+def _group_sizes(codes: NDArray[np.intp]) -> Floats:
+    _, position, size = np.unique(codes, return_inverse=True, return_counts=True)
+    sizes: Floats = size[position].astype(np.float64)
+    return sizes
 
 
 def calibration_rows(data: Dataset, scores: Floats) -> tuple[Mask, Floats]:
@@ -173,7 +183,7 @@ def calibration_rows(data: Dataset, scores: Floats) -> tuple[Mask, Floats]:
     rows = np.isfinite(scores) & (data.labels >= 0) & ~data.is_flood
     attacked = np.unique(data.units[rows & (data.labels == 1)])
     rows &= np.isin(data.units, attacked)
-    return rows, unit_weights(data, rows, 1.0)
+    return rows, training_weights(data, rows, FittingOptions(1.0, 0.0))
 
 
 def fit_platt(raw_logit: Floats, labels: NDArray[np.int8], weights: Floats) -> tuple[float, float]:

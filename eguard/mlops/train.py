@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
+from eguard.detection.feature_contract import FEATURE_NAMES
 from eguard.mlops.classifiers import Boosting, Logistic, Specification
 from eguard.mlops.dataset import Dataset, load_dataset
 from eguard.mlops.fitted_features import PriorOrder
@@ -37,6 +38,18 @@ from eguard.mlops.workspace import Workspace, write_artefact, write_report
 from eguard.settings import ResourceProfileName
 
 Progress = Callable[[str, int, int], None]
+#: Counts of things that fired, and how often a rule was right: more of them is never less suspicious.
+RISING_FEATURES: Final = (
+    "z1_ioc_hit",
+    "z2_temporal_count",
+    "z3_anomaly_high",
+    "z3_anomaly_med",
+    "z4_killchain_count",
+    "yara_hit_count",
+    "string_sig_count",
+    "behavioral_alarm_count",
+    "rule_precision_prior",
+)
 
 
 class TrainParams(BaseModel):
@@ -56,8 +69,14 @@ class TrainParams(BaseModel):
     boosting_leaf_nodes: tuple[int, ...] = Field(default=(4,), description="Leaves of a tree; each number is tried.")
     boosting_min_samples_leaf: int = Field(default=50, ge=1, description="Rows in a leaf at least.")
     boosting_l2: float = Field(default=1.0, ge=0.0, description="Penalty on leaf values.")
+    boosting_rising: tuple[str, ...] = Field(
+        default=RISING_FEATURES, description="Features that may only raise a boosted score."
+    )
     unit_balance_exponent: float = Field(
         default=0.5, ge=0.0, le=1.0, description="Weight of a network in training: 0 by its rows, 1 all networks alike."
+    )
+    rule_balance_exponent: float = Field(
+        default=0.5, ge=0.0, le=1.0, description="The same for the rules within a network."
     )
     prior_order: PriorOrder = Field(
         default="separate_sites", description="Whose adjudications feature 41 may use: separate_sites or calendar."
@@ -96,7 +115,11 @@ def run(params: TrainParams, *, seed: int, workspace: Workspace, progress: Progr
     report |= {
         "max_samples": max_samples,
         "holdout_fraction": profile.holdout_fraction,
-        "options": {"unit_balance_exponent": params.unit_balance_exponent, "prior_order": params.prior_order},
+        "options": {
+            "unit_balance_exponent": params.unit_balance_exponent,
+            "rule_balance_exponent": params.rule_balance_exponent,
+            "prior_order": params.prior_order,
+        },
     }
     write_report(workspace.reports / "train.json", report)
     metadata = {
@@ -126,7 +149,7 @@ def select_and_fit(
     """
     holdout = plan_holdout(data, profile.holdout_fraction)
     folds = plan_folds(data, holdout.training, params.cv_folds)
-    options = FittingOptions(params.unit_balance_exponent, params.prior_order)
+    options = _fitting_options(params)
     linear, boosted = _specifications(params, profile)
     results = cross_validate(data, folds, [*linear, *boosted], options, progress)
     chosen = _choose(results[: len(linear)], results[len(linear) :])
@@ -146,6 +169,10 @@ def select_and_fit(
     )
 
 
+def _fitting_options(params: TrainParams) -> FittingOptions:
+    return FittingOptions(params.unit_balance_exponent, params.rule_balance_exponent, params.prior_order)
+
+
 def _specifications(params: TrainParams, profile: ResourceProfile) -> tuple[list[Specification], list[Specification]]:
     """Return the candidates of both kinds, simplest first."""
     n_points = params.l2_grid_points or profile.l2_grid_points
@@ -158,6 +185,7 @@ def _specifications(params: TrainParams, profile: ResourceProfile) -> tuple[list
             max_leaf_nodes=leaves,
             min_samples_leaf=params.boosting_min_samples_leaf,
             l2=params.boosting_l2,
+            rising=tuple(FEATURE_NAMES.index(name) for name in params.boosting_rising),
         )
         for leaves in sorted(params.boosting_leaf_nodes)
     ]

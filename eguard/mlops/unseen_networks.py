@@ -94,7 +94,7 @@ def baseline_scores(data: Dataset, units: Sequence[int], options: FittingOptions
     for unit in units:
         rows = data.units == unit
         severity[rows] = severity_scores(data, rows)
-        fitted = RuleLogistic(data, ~rows, unit_balance_exponent=options.unit_balance_exponent)
+        fitted = RuleLogistic(data, ~rows, options)
         rule[rows] = fitted.scores(data, rows)
     return {"severity": severity, "rule_logistic": rule}
 
