@@ -12,7 +12,7 @@ from typing import Final
 #: Alternatives: a text (lower case) in a field; one of them occurs in every event that satisfies the rule.
 Clause = frozenset[tuple[str, str]]
 
-#: A clause with a shorter text than this says too little to be worth looking for.
+#: A clause with a shorter ASCII text than this says too little to be worth looking for.
 SHORTEST_TEXT: Final = 3
 #: Clauses kept for each rule, the most telling ones.
 MOST_CLAUSES: Final = 4
@@ -27,7 +27,7 @@ def looseness(clause: Clause) -> float:
     >>> looseness(frozenset({("CommandLine", "mimikatz")})) < looseness(frozenset({("CommandLine", "-e")}))
     True
     """
-    return sum(0.6 ** min(len(text), _TELLING_CHARACTERS) for _, text in clause)
+    return sum(0.6 ** min(len(text.encode("utf-8", "replace")), _TELLING_CHARACTERS) for _, text in clause)
 
 
 def clause_of(field: str, texts: Sequence[str]) -> tuple[Clause, ...]:
@@ -38,9 +38,10 @@ def clause_of(field: str, texts: Sequence[str]) -> tuple[Clause, ...]:
     >>> clause_of("Image", ["CMD.exe"]), clause_of("CommandLine", ["/c", "whoami"])
     ((frozenset({('Image', 'cmd.exe')}),), ())
     """
-    if min(map(len, texts)) < SHORTEST_TEXT:
+    lowered = [text.lower() for text in texts]
+    if not all(text and (len(text) >= SHORTEST_TEXT or not text.isascii()) for text in lowered):
         return ()
-    return (frozenset((field, text.lower()) for text in texts),)
+    return (frozenset((field, text) for text in lowered),)
 
 
 def tightest(clauses: Iterable[Clause]) -> tuple[Clause, ...]:

@@ -35,7 +35,7 @@ class LiteralIndex:
     ('0b110', '0b0')
     """
 
-    __slots__ = ("_by_gram", "_grams", "_sizes")
+    __slots__ = ("_ascii_sizes", "_by_gram", "_grams", "_sizes")
 
     def __init__(self, literals_by_member: Mapping[int, Iterable[str]]) -> None:
         masks: dict[str, int] = {}
@@ -51,12 +51,14 @@ class LiteralIndex:
         self._by_gram = {gram: tuple(filed) for gram, filed in by_gram.items()}
         self._grams = frozenset(by_gram)
         self._sizes = tuple(sorted({len(gram) for gram in by_gram}))
+        self._ascii_sizes = tuple(sorted({len(gram) for gram in by_gram if gram.isascii()}))
 
     def members_in(self, text: str) -> int:
         """Return the mask of members that have a literal in `text`."""
         found = 0
         by_gram, grams = self._by_gram, self._grams
-        for size in self._sizes:
+        # Rules look for thousands of emoji and look-alike letters, none of which an ASCII text can hold.
+        for size in self._ascii_sizes if text.isascii() else self._sizes:
             runs = [text[start : start + size] for start in range(len(text) - size + 1)]
             for gram in grams.intersection(runs):
                 for literal, mask in by_gram[gram]:

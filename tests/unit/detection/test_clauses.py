@@ -6,6 +6,12 @@ from eguard.detection.clauses import MOST_CLAUSES, any_of, clause_of, tightest
 def test_a_clause_is_in_lower_case_and_says_nothing_when_a_text_is_short():
     assert clause_of("Image", ["\\CMD.exe"]) == (frozenset({("Image", "\\cmd.exe")}),)
     assert clause_of("CommandLine", ["whoami", "/c"]) == ()
+    assert clause_of("CommandLine", ["whoami", ""]) == ()
+
+
+def test_a_single_character_beyond_ascii_says_enough():
+    assert clause_of("CommandLine", ["\u202e"]) == (frozenset({("CommandLine", "\u202e")}),)
+    assert clause_of("CommandLine", ["\u212a"]) == ()  # the Kelvin sign, whose lower case is k
 
 
 def test_the_tightest_come_first_and_duplicates_go():

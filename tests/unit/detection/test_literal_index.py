@@ -32,6 +32,13 @@ def test_it_agrees_with_searching_each_literal():
         assert bits_of(index.members_in(text)) == expected
 
 
+def test_literals_beyond_ascii_are_found_among_others():
+    index = LiteralIndex({0: ["\u202e"], 1: ["\U0001f600\ufe0f"], 2: ["abc"]})
+    assert bits_of(index.members_in("abc")) == [2]
+    assert bits_of(index.members_in("a\u202eabc")) == [0, 2]
+    assert bits_of(index.members_in("\U0001f600\ufe0f")) == [1]
+
+
 def test_bits_come_in_ascending_order():
     assert bits_of(0) == []
     assert bits_of(1 << 5000 | 0b101) == [0, 2, 5000]
