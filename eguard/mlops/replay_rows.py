@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eguard.detection.alert import Alert
 from eguard.detection.confidence import Confidence
 from eguard.detection.engine import Engine, EngineOutput
 from eguard.detection.window_batch import ClosedWindow
@@ -58,6 +59,7 @@ class ReplayCollector:
         self._source = source
         self._label_source = label_source
         self._hosts: dict[str, _Host] = {}
+        self.alerts: list[Alert] = []
         self.drift_points: list[DriftPoint] = []
         self.levels: Counter[str] = Counter()
         self.confidences: Counter[str] = Counter()
@@ -86,6 +88,7 @@ class ReplayCollector:
         for found in (output.hits.rules, output.hits.enrichment):
             for matched in found.values():
                 self.rules.update(matched)
+        self.alerts += output.alerts
         self.confidences.update(alert.confidence for alert in output.alerts)
         self._count(engine, network, output, n_events, observed_at_unix)
 
