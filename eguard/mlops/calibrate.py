@@ -1,46 +1,62 @@
-"""Stage `calibrate`: conformal thresholds for the classifier, on benign signals that nothing was fitted to.
+"""Stage `calibrate`: conformal thresholds of the shipped model, on benign signals that it was not fitted to.
 
-The scores come from the uniform sample of benign signals that the corpus stage set aside (see `eguard.mlops.corpus`):
-of alert sources from all alerts known to be none, of endpoints from the reservoirs, whose contamination is assumed and
-printed. A class with scores enough has its own threshold (Mondrian), every other shares the pooled one. The promise is
-about signals like these; what it is worth on a network that was not calibrated on is measured beside it.
+Calibration scores are a uniform sample of *all* benign signals (before any cap) of hosts that the model never saw, and
+of times after its training data. Each event class gets its own threshold where its sample supports a finite one; the
+pooled threshold serves the others. Half of the hosts check the other half's thresholds, both ways round: the guarantee
+assumes that tomorrow's hosts are like these, and the check says how far that holds.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from eguard.detection.feature_contract import contract_sha256
+from eguard.detection.feature_contract import FEATURE_NAMES, contract_sha256
 from eguard.detection.gate import POOLED, CalibrationGroup, calibration_to_json
 from eguard.detection.model import Model, load_model
 from eguard.errors import ConfigError
-from eguard.estimators.conformal import MondrianThresholds, mondrian_thresholds
-from eguard.events import UNCOUNTED, EventClass
-from eguard.mlops.calibration_checks import simulated_rates, unseen_unit_rates
-from eguard.mlops.dataset import Dataset, load_dataset
-from eguard.mlops.holdout_evaluation import filled_features
+from eguard.estimators import conformal_threshold, two_sample_ks
+from eguard.estimators.conformal import Guarantee
+from eguard.events.model import UNCOUNTED, EventClass
+from eguard.mlops.calibration_checks import coverage_by_simulation, log10_wealth, transfer_check
+from eguard.mlops.sampling import hash_ranks
 from eguard.mlops.workspace import Workspace, read_json, write_artefact, write_report
 
 Progress = Callable[[str, int, int], None]
-SECONDS_PER_DAY: Final = 86_400.0
+_CLASS_OF_NAME: Final = {member.name.lower(): member.value for member in EventClass}
+_COLUMNS: Final = ("sample_id", "host_id", "observed_at_unix", "rule_id", "event_class", "label")
 
 
 class CalibrateParams(BaseModel):
-    """What the thresholds promise."""
+    """What the thresholds promise and what they are set on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    alpha: float = Field(default=0.01, gt=0.0, lt=0.5, description="Promised false-positive rate of scored signals.")
-    guarantee: Literal["marginal", "pac"] = Field(
-        default="marginal", description="marginal: on average over calibrations; pac: for 95 % of them."
+    alpha: float = Field(default=0.01, gt=0, lt=0.5, description="False-positive rate that the thresholds promise.")
+    guarantee: Guarantee = Field(
+        default="marginal",
+        description="marginal: on average over calibration sets; pac: for 95 % of calibration sets.",
     )
-    simulations: int = Field(default=500, ge=20, description="Random halvings of the scores that check the coverage.")
+    max_scores: int = Field(default=5000, ge=99, description="Most calibration scores of one event class.")
+    simulations: int = Field(default=400, ge=10, description="Random divisions of the coverage simulation.")
+
+
+@dataclass(frozen=True, slots=True)
+class BenignScores:
+    """Scored benign signals: shape (n,) each. `half` says on which side of the check a signal's host is."""
+
+    scores: NDArray[np.float64]
+    event_class: NDArray[np.int8]
+    half: NDArray[np.bool_]
+    time_unix: NDArray[np.float64]
 
 
 def run(
@@ -48,29 +64,27 @@ def run(
 ) -> dict[str, Any]:
     """Write ``models/calibration.json`` and ``reports/calibration.json``.
 
-    Parameters
-    ----------
-    params : CalibrateParams
-        Rate and guarantee.
-    seed : int
-        Seeds the halvings of the coverage check.
-
     Raises
     ------
     ConfigError
-        There is no calibration sample.
+        There is no benign signal that the model was not fitted to.
     ModelError
-        The model does not fit the feature contract.
+        The model is malformed.
     """
     model = load_model(
         read_json(workspace.models / "signature-ml-model.json"), expected_contract_sha256=contract_sha256()
     )
-    data = load_dataset(workspace.processed / "calibration.parquet")
-    if not len(data):
-        raise ConfigError("the calibration sample is empty", remedy="Adjudicate benign signals; then run corpus again.")
-    scores = model.score(filled_features(model, data, np.ones(len(data), np.bool_)))
-    thresholds = mondrian_thresholds(scores, data.event_class.tolist(), params.alpha, params.guarantee)
-    groups = calibration_groups(scores, data.event_class, thresholds)
+    metadata = read_json(workspace.models / "signature-ml-model-metadata.json")
+    held_out = set(metadata["holdout"]["hosts"])
+    benign = score_unseen_benign(
+        workspace.interim / "features.parquet",
+        model,
+        held_out_hosts=held_out,
+        start_unix=float(metadata["holdout"]["start_unix"]),
+        max_scores=params.max_scores,
+        progress=progress,
+    )
+    groups = calibration_groups(benign.scores, benign.event_class, params)
     document = calibration_to_json(
         groups,
         alpha=params.alpha,
@@ -79,91 +93,109 @@ def run(
         contract_sha256=contract_sha256(),
     )
     write_artefact(workspace.models / "calibration.json", document)
-    if progress is not None:
-        progress("calibrate", 1, 2)
     report = {
         "alpha": params.alpha,
         "guarantee": params.guarantee,
         "model_digest": model.digest,
-        "calibration_set": _origin(data),
+        "population": "uniform sample of benign signals of hosts not trained on, or later than the training data",
         "groups": {
-            name: {"threshold": _finite(group.threshold), "status": group.status, "n": len(group.scores)}
+            name: {
+                "n": len(group.scores),
+                "status": group.status,
+                "threshold": None if group.status != "calibrated" else group.threshold,
+            }
             for name, group in sorted(groups.items())
         },
-        "coverage_by_simulation": simulated_rates(
-            scores,
-            data.event_class,
-            params.alpha,
-            params.guarantee,
-            n_simulations=params.simulations,
-            rng=np.random.default_rng(seed),
+        "coverage_simulation": coverage_by_simulation(
+            benign.scores, params.alpha, np.random.default_rng(seed), params.simulations
         ),
-        "unseen_networks": unseen_unit_rates(data, scores, params.alpha, params.guarantee),
-        "on_corpus": _on_corpus(model, thresholds, workspace),
+        "transfer": transfer_check(benign.scores, benign.half, params.alpha, params.guarantee),
+        "health": _health(benign, np.random.default_rng(seed)),
     }
     write_report(workspace.reports / "calibration.json", report)
-    if progress is not None:
-        progress("calibrate", 2, 2)
     return report
+
+
+def score_unseen_benign(
+    path: Path,
+    model: Model,
+    *,
+    held_out_hosts: set[str],
+    start_unix: float,
+    max_scores: int,
+    progress: Progress | None = None,
+) -> BenignScores:
+    """Score a uniform sample of the benign signals that `model` was not fitted to, at most `max_scores` a class.
+
+    Raises
+    ------
+    ConfigError
+        The feature table is missing or holds no such signal.
+    """
+    if not path.exists():
+        raise ConfigError(f"there is no feature table at {path}", remedy="Run the stage before: dvc repro replay")
+    parts: list[pd.DataFrame] = []
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            signals = file.read_row_group(group, columns=list(_COLUMNS)).to_pandas()
+            is_unseen = signals["host_id"].isin(held_out_hosts) | (signals["observed_at_unix"] >= start_unix)
+            chosen = np.flatnonzero((is_unseen & (signals["label"] == 0)).to_numpy())
+            if chosen.size:
+                part = _sample_by_class(signals.iloc[chosen], max_scores)
+                features = file.read_row_group(group, columns=list(FEATURE_NAMES)).to_pandas()
+                parts.append(pd.concat([part, features.loc[part.index]], axis=1))
+            if progress is not None:
+                progress("calibrate", group + 1, file.num_row_groups)
+    if not parts:
+        raise ConfigError(
+            "no benign signal is left that the model was not fitted to",
+            remedy="Adjudicate benign signals of other hosts, or enlarge train.holdout_fraction.",
+        )
+    rows = _sample_by_class(pd.concat(parts, ignore_index=True), max_scores)
+    rows = rows.sort_values(["observed_at_unix", "sample_id"], kind="stable")
+    event_class = rows["event_class"].astype(str).map(_CLASS_OF_NAME).fillna(UNCOUNTED).to_numpy().astype(np.int8)
+    matrix = rows[list(FEATURE_NAMES)].to_numpy(np.float64)
+    scores = model.score(model.tables.apply(matrix, event_class, rows["rule_id"].astype(str).tolist()))
+    hosts = rows["host_id"].astype(str)
+    names = sorted(set(hosts))
+    place = dict(zip(names, hash_ranks(names).tolist(), strict=True))
+    half = hosts.map(place).to_numpy() % 2 == 0
+    return BenignScores(scores, event_class, half, rows["observed_at_unix"].to_numpy(np.float64))
+
+
+def _sample_by_class(rows: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Keep the `most` rows of each event class whose ids hash lowest: uniform, and the same in every run."""
+    rank = pd.Series(hash_ranks(rows["sample_id"].tolist()), index=rows.index)
+    place = rank.groupby(rows["event_class"].astype(str)).rank(method="first")
+    return rows[place <= most]
 
 
 def calibration_groups(
-    scores: NDArray[np.float64], event_class: NDArray[np.int8], thresholds: MondrianThresholds
+    scores: NDArray[np.float64], event_class: NDArray[np.int8], params: CalibrateParams
 ) -> dict[str, CalibrationGroup]:
-    """Return the groups of the calibration JSON: every class with a threshold of its own, and the pool."""
-    pooled = thresholds.pooled
-    groups = {POOLED: CalibrationGroup(pooled.threshold, pooled.status, np.sort(scores))}
-    for value in np.unique(event_class[event_class != UNCOUNTED]).tolist():
-        own = thresholds.by_category[value]
-        if own.status == "calibrated":
-            name = EventClass(value).name.lower()
-            groups[name] = CalibrationGroup(own.threshold, own.status, np.sort(scores[event_class == value]))
+    """Return the pooled group, and one for each event class whose sample supports a finite threshold."""
+    groups = {POOLED: _group(scores, params)}
+    for value in np.unique(event_class[event_class >= 0]):
+        group = _group(scores[event_class == value], params)
+        if group.status == "calibrated":
+            groups[EventClass(int(value)).name.lower()] = group
     return groups
 
 
-def _origin(data: Dataset) -> dict[str, Any]:
-    """Say where the calibration scores are from, and what is only assumed of them."""
-    sources, counts = np.unique(data.sources, return_counts=True)
+def _group(scores: NDArray[np.float64], params: CalibrateParams) -> CalibrationGroup:
+    threshold = conformal_threshold(scores, params.alpha, params.guarantee)
+    return CalibrationGroup(threshold.threshold, threshold.status, np.sort(scores))
+
+
+def _health(benign: BenignScores, rng: np.random.Generator) -> dict[str, Any]:
+    """Compare the two halves' scores as a deployed gate compares today's with its calibration set."""
+    first, second = benign.scores[benign.half], benign.scores[~benign.half]
+    if not (first.size and second.size):
+        return {"ks_statistic": None, "ks_p_value": None, "martingale_log10_wealth": None}
+    statistic, p_value = two_sample_ks(first, second)
+    in_time = np.argsort(benign.time_unix[~benign.half], kind="stable")
     return {
-        "rows": len(data),
-        "how": "uniform sample of benign signals set aside before the corpus was capped; nothing was fitted to them",
-        "by_source": dict(zip(sources.tolist(), counts.tolist(), strict=True)),
-        "hosts": len(np.unique(data.hosts)),
-        "assumed_benign_rows": int(data.is_reservoir.sum()),
+        "ks_statistic": statistic,
+        "ks_p_value": p_value,
+        "martingale_log10_wealth": log10_wealth(first, second[in_time], rng),
     }
-
-
-def _on_corpus(model: Model, thresholds: MondrianThresholds, workspace: Workspace) -> dict[str, Any]:
-    """Return what the thresholds flag in the corpus, by source: attacks found and alarms a host and day."""
-    data = load_dataset(workspace.processed / "corpus.parquet").labelled()
-    scores = model.score(filled_features(model, data, np.ones(len(data), np.bool_)))
-    limit = np.array([thresholds.of(value).threshold for value in data.event_class.tolist()])
-    flagged = scores > limit
-    report = {}
-    for source in np.unique(data.sources).tolist():
-        rows = (data.sources == source) & ~data.is_flood
-        attack, other = rows & (data.labels == 1), rows & (data.labels == 0)
-        host_days = _host_days(data, rows)
-        report[source] = {
-            "flagged_attacks_fraction": _weighted_share(flagged, attack, data.weights),
-            "flagged_others_fraction": _weighted_share(flagged, other, data.weights),
-            "host_days": host_days,
-            "scored_signals_per_host_day": float(data.weights[rows].sum()) / host_days,
-            "false_alarms_per_host_day": float(data.weights[other & flagged].sum()) / host_days,
-        }
-    return report
-
-
-def _host_days(data: Dataset, rows: NDArray[np.bool_]) -> int:
-    """Return the number of (host, date) pairs that hold a row, at least 1."""
-    days = np.floor_divide(data.time_unix[rows], SECONDS_PER_DAY).astype(np.int64)
-    return max(1, len(np.unique(np.stack([data.hosts[rows], days]), axis=1).T))
-
-
-def _weighted_share(flags: NDArray[np.bool_], rows: NDArray[np.bool_], weights: NDArray[np.float64]) -> float | None:
-    total = float(weights[rows].sum())
-    return float(weights[rows & flags].sum()) / total if total else None
-
-
-def _finite(threshold: float) -> float | None:
-    return None if math.isinf(threshold) else threshold

@@ -2,8 +2,7 @@
 
 ``data/processed/corpus.parquet`` is what the later stages read; ``signature-ml-features.ndjson`` is the same corpus in
 the form of the operations manual, section 5.2. Every row's ``weight`` says how many signals it stands for, so that
-figures can be given for all signals and not only for those that were kept. Before anything is capped, a uniform sample
-of benign signals is set aside in ``calibration.parquet``: conformal thresholds need scores that nothing was fitted to.
+figures can be given for all signals and not only for those that were kept.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from eguard.detection.feature_contract import FEATURE_NAMES
 from eguard.errors import ConfigError
 from eguard.mlops.adjudications import join_adjudications
-from eguard.mlops.corpus_selection import SelectionLimits, select, set_aside
+from eguard.mlops.corpus_selection import SelectionLimits, select
 from eguard.mlops.sampling import hash_ranks
 from eguard.mlops.workspace import Workspace, write_report
 
@@ -82,12 +81,6 @@ class CorpusParams(BaseModel):
         ge=0.0,
         description="Shipped labels bear no time: they count as given this many seconds after the signal.",
     )
-    calibration_rows: int = Field(
-        default=5000, ge=0, description="Benign signals of each source set aside for calibration, at most."
-    )
-    calibration_fraction: float = Field(
-        default=0.25, ge=0.0, lt=1.0, description="Share of a source's benign signals that may be set aside."
-    )
     adjudications: str = Field(
         default="data/interim/adjudications.ndjson",
         description="Analysts' verdicts, relative to the workspace; none if the file is missing.",
@@ -120,7 +113,6 @@ def run(params: CorpusParams, *, seed: int, workspace: Workspace, progress: Prog
         signals, workspace.root / params.adjudications, shipped_delay_seconds=params.shipped_label_delay_seconds
     )
     rank = hash_ranks(signals["sample_id"].tolist())
-    aside = set_aside(signals, rank, most=params.calibration_rows, fraction=params.calibration_fraction)
     limits = SelectionLimits(
         sample_count=params.sample_count,
         external_sample_cap=params.sample_count if params.external_sample_cap is None else params.external_sample_cap,
@@ -128,7 +120,7 @@ def run(params: CorpusParams, *, seed: int, workspace: Workspace, progress: Prog
         flood_window_seconds=params.flood_window_seconds,
         min_stratum_rows=params.min_stratum_rows,
     )
-    kept, weights, capping = select(signals, rank, ~aside, limits)
+    kept, weights, capping = select(signals, rank, limits)
     corpus = signals.iloc[kept].assign(weight=weights).reset_index(drop=True)
     if params.permute_labels:
         corpus["label"] = _permuted(corpus["label"], np.random.default_rng(seed))
@@ -138,14 +130,8 @@ def run(params: CorpusParams, *, seed: int, workspace: Workspace, progress: Prog
     workspace.processed.mkdir(parents=True, exist_ok=True)
     _write_parquet(workspace.processed / "corpus.parquet", corpus, features)
     _write_ndjson(workspace.processed / "signature-ml-features.ndjson", corpus, features, progress)
-    reserved = np.flatnonzero(aside)
-    calibration = signals.iloc[reserved].assign(weight=1.0).reset_index(drop=True)
-    _write_parquet(workspace.processed / "calibration.parquet", calibration, _read_rows(path, reserved, progress))
     report = {
         "signals": len(signals),
-        "set_aside_for_calibration": {
-            str(source): int(count) for source, count in sorted(calibration["source"].value_counts().items()) if count
-        },
         "rows": len(corpus),
         "flood_cap": capping,
         "labels_permuted": params.permute_labels,

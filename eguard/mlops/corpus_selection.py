@@ -1,4 +1,4 @@
-"""Which signals enter the corpus, which are set aside for calibration, and for how many others each stands."""
+"""Which signals enter the corpus, and for how many others each stands."""
 
 from __future__ import annotations
 
@@ -40,30 +40,10 @@ class SelectionLimits:
     min_stratum_rows: int
 
 
-def set_aside(signals: pd.DataFrame, rank: NDArray[np.int64], *, most: int, fraction: float) -> NDArray[np.bool_]:
-    """Return which signals are reserved for calibration: of each source a uniform sample of those known as benign.
-
-    At most `most` signals of a source and `fraction` of its benign ones.
-
-    Where a source has a reservoir (`is_reservoir`), only that is uniform over its events; the alerts of other engines
-    are all scored, so all of them are the population.
-    """
-    aside = np.zeros(len(signals), np.bool_)
-    benign = (signals["label"] == 0).fillna(value=False).to_numpy(bool)
-    source_of, reservoir = signals["source"].to_numpy(), signals["is_reservoir"].to_numpy(bool)
-    for source in np.unique(source_of.astype(np.str_)).tolist():
-        rows = np.flatnonzero(benign & (source_of == source))
-        if reservoir[rows].any():
-            rows = rows[reservoir[rows]]
-        n_aside = min(most, int(fraction * len(rows)))
-        aside[rows[np.argsort(rank[rows])[:n_aside]]] = True
-    return aside
-
-
 def select(
-    signals: pd.DataFrame, rank: NDArray[np.int64], eligible: NDArray[np.bool_], limits: SelectionLimits
+    signals: pd.DataFrame, rank: NDArray[np.int64], limits: SelectionLimits
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], dict[str, Any]]:
-    """Choose the corpus among the eligible signals.
+    """Choose the corpus.
 
     Returns
     -------
@@ -76,11 +56,7 @@ def select(
     """
     hour = (signals["observed_at_unix"].to_numpy() // limits.flood_window_seconds).astype(np.int64)
     groups = [_codes(signals["host_id"]), _codes(signals["rule_id"]), hour]
-    candidates = np.flatnonzero(eligible)
-    capped, weights = cap_floods([group[candidates] for group in groups], rank[candidates], limits.flood_cap)
-    cap_weight = np.zeros(len(signals))
-    cap_weight[candidates] = weights
-    capped = candidates[capped]
+    capped, weights = cap_floods(groups, rank, limits.flood_cap)
     label = signals["label"].fillna(-1).to_numpy(np.int64)
     strata = [_codes(signals["network"]), _codes(signals["rule_id"]), label]
     is_live = signals["source"].to_numpy() == LIVE_SOURCE
@@ -95,7 +71,7 @@ def select(
         picked, share = stratified_sample(
             [stratum[rows] for stratum in strata], rank[rows], budget, limits.min_stratum_rows
         )
-        weight[rows[picked]] = cap_weight[rows[picked]] * share
+        weight[rows[picked]] = weights[rows[picked]] * share
         chosen.append(rows[picked])
         n_live += len(picked)
     kept = np.sort(np.concatenate(chosen))
@@ -105,7 +81,7 @@ def select(
         {
             "signals_per_host_rule_and_window": limits.flood_cap,
             "window_seconds": limits.flood_window_seconds,
-            "signals_capped_away": len(candidates) - len(capped),
+            "signals_capped_away": len(signals) - len(capped),
             "signals_after_cap": len(capped),
             "rows_sampled": len(kept),
             "largest_weight": float(weight.max(initial=0.0)),
