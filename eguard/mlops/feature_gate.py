@@ -55,7 +55,7 @@ class FeatureGateParams(BaseModel):
         default=0.1, gt=0, description="Jensen-Shannon divergence of a feature's histogram from the last run, in nats."
     )
     previous_snapshot: str = Field(
-        default="models/previous/feature-snapshot.json",
+        default="previous/feature-snapshot.json",
         description="Snapshot of the last promoted run, relative to the workspace; none if the file is missing.",
     )
     may_be_constant: dict[str, str] = Field(
