@@ -1,0 +1,110 @@
+"""Contacts per destination, and the two features that the estimators draw from them."""
+
+import numpy as np
+import pytest
+
+from eguard.detection.destinations import MAX_DESTINATIONS, DestinationHistory, registered_domain
+from eguard.events import Event, EventBatch, EventClass
+
+
+def contact(time, address="192.0.2.1", comm="a", sent=100, port=443):
+    return Event(
+        time_unix=float(time), host_id="h", event_class=EventClass.NETWORK_CONNECT, comm=comm,
+        destination_address=address, destination_port=port, sent_bytes=int(sent),
+    )  # fmt: skip
+
+
+def query(time, name):
+    return Event(time_unix=float(time), host_id="h", event_class=EventClass.DNS_QUERY, comm="a", target=name)
+
+
+def observe(history, *events):
+    batch = EventBatch.from_events(events)
+    return history.observe(batch, np.ones(len(batch), dtype=np.bool_))
+
+
+def test_a_timer_is_periodic_from_the_twentieth_contact_on():
+    features = observe(DestinationHistory(), *(contact(300 * index) for index in range(40)))
+    assert sorted(features) == list(range(19, 40))
+    information, score = features[30]
+    assert score > 0.95
+    assert information == 0.0  # a perfect beacon has no mutual information
+
+
+def test_irregular_contacts_are_less_periodic_than_a_timer():
+    rng = np.random.default_rng(3)
+    times = np.cumsum(rng.exponential(300, 80))
+    features = observe(DestinationHistory(), *(contact(time, sent=rng.integers(1, 9999)) for time in times))
+    assert features[79][1] < 0.8
+
+
+def test_sizes_that_follow_the_intervals_have_information():
+    rng = np.random.default_rng(4)
+    gaps = rng.choice([10.0, 100.0, 1000.0], 200)
+    times = np.cumsum(gaps)
+    informed = [contact(time, sent=10 * gap) for time, gap in zip(times, gaps, strict=True)]
+    blind = [contact(time, sent=rng.choice([10, 100, 1000])) for time in times]
+    assert observe(DestinationHistory(), *informed)[199][0] > 1.0
+    assert observe(DestinationHistory(), *blind)[199][0] < 0.1
+
+
+def test_destinations_and_processes_are_kept_apart():
+    history = DestinationHistory()
+    events = [contact(10 * i, address=f"192.0.2.{i % 3}", comm=f"p{i % 2}", port=443 + i % 2) for i in range(60)]
+    assert observe(history, *events) == {}
+    assert len(history) == 6
+
+
+def test_names_count_by_the_domain_that_was_registered():
+    history = DestinationHistory()
+    features = observe(history, *(query(60 * i, f"x{i}.beacon.example.com") for i in range(25)))
+    assert len(history) == 1
+    assert features[24][1] > 0.9
+
+
+def test_duplicate_times_and_steps_back_are_counted_and_skipped():
+    history = DestinationHistory()
+    observe(history, contact(10), contact(10), contact(5), contact(20))
+    assert history.skipped == 2
+
+
+def test_events_without_a_destination_are_passed_over():
+    history = DestinationHistory()
+    assert (
+        observe(history, contact(1, address=""), query(2, ""), Event(time_unix=3.0, host_id="h", event_class=0)) == {}
+    )
+    assert len(history) == 0
+
+
+def test_the_destination_contacted_longest_ago_is_forgotten():
+    history = DestinationHistory()
+    observe(history, *(contact(i, address=f"192.0.{i // 250}.{i % 250}") for i in range(MAX_DESTINATIONS + 50)))
+    assert len(history) == MAX_DESTINATIONS
+
+
+def test_only_candidates_are_evaluated_and_batches_do_not_matter():
+    events = EventBatch.from_events(contact(37 * i + i % 5, sent=i % 7) for i in range(120))
+    wanted = np.arange(120) % 3 == 0
+    whole = DestinationHistory().observe(events, wanted)
+    history, parts = DestinationHistory(), {}
+    for start in range(0, 120, 11):
+        batch = events.slice(start, min(start + 11, 120))
+        found = history.observe(batch, wanted[start : start + 11])
+        parts |= {start + index: features for index, features in found.items()}
+    assert parts == whole
+    assert all(index % 3 == 0 for index in whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "domain"),
+    [
+        ("www.example.com", "example.com"),
+        ("EXAMPLE.com.", "example.com"),
+        ("a.b.example.co.uk", "example.co.uk"),
+        ("example.de", "example.de"),
+        ("host", "host"),
+        ("", ""),
+    ],
+)
+def test_registered_domain(name, domain):
+    assert registered_domain(name) == domain
