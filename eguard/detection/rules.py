@@ -119,8 +119,12 @@ class RuleSet:
             if answer is None:
                 columns = ColumnValues._make(key[:_COLUMNS])
                 plan = self._plan(columns, fields or {})
-                answer = plan.route.match(_view(columns, fields, plan)) if plan.route.fields else _NO_MATCH
-                remember(key, answer)
+                if plan.route.fields:
+                    answer = plan.route.match(_view(columns, fields, plan))
+                    remember(key, answer)
+                else:
+                    # No rule is for this log source: nothing is worth remembering.
+                    answer = _NO_MATCH
             answers.append(answer)
         return answers
 

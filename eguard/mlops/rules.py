@@ -56,6 +56,7 @@ from eguard.mlops.workspace import Workspace, write_artefact, write_report
 
 #: Where the rules come from and under which licence; stands in the compiled file and in every rule.
 LICENCE: Final = "DRL-1.1"
+LICENCE_TEXT: Final = "https://github.com/SigmaHQ/Detection-Rule-License"
 ORIGIN: Final = "https://github.com/SigmaHQ/sigma"
 _HUNTING_FOLDER: Final = "rules-threat-hunting/"
 _COMPARISONS: Final = {
@@ -318,6 +319,7 @@ def run(params: RulesParams, *, seed: int, workspace: Workspace, progress: Progr
     artefact = {
         "format": RULES_FORMAT,
         "licence": LICENCE,
+        "licence_text": LICENCE_TEXT,
         "origin": ORIGIN,
         "rules": kept,
         "prefilter": strings,

@@ -112,6 +112,13 @@ def test_fields_that_no_rule_reads_do_not_fill_the_memory():
     assert len(rules._answers) == 1
 
 
+def test_events_that_no_rule_is_for_do_not_fill_the_memory():
+    rules = ruleset(rule("x", ["exists", "Image"]))
+    alerts = [event(event_class=EventClass.ALERT, source="wazuh", target=str(number)) for number in range(20)]
+    assert rules.match(EventBatch.from_events(alerts)) == [()] * 20
+    assert len(rules._answers) == 0
+
+
 def test_memory_is_bounded_by_events_and_by_characters(monkeypatch):
     monkeypatch.setattr("eguard.detection.rules.REMEMBERED_EVENTS", 100)
     monkeypatch.setattr("eguard.detection.rules.REMEMBERED_CHARACTERS", 50_000)

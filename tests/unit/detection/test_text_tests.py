@@ -29,6 +29,7 @@ TRUE, FALSE, UNKNOWN = (True, False), (False, True), (False, False)
         (EqualsTest, "C:\\windows\\lsass.exe", END, FALSE),
         (EqualsTest, "\\svchost.exe -k", START, UNKNOWN),
         (EqualsTest, "\\svc", START, FALSE),
+        (EqualsTest, "C:\\windows\\svchost.exe -k", FRAGMENT, UNKNOWN),
         (ContainsTest, "HOST", WHOLE, TRUE),
         (ContainsTest, "system32", WHOLE, FALSE),
         (ContainsTest, "host", END, TRUE),

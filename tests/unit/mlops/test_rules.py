@@ -237,6 +237,10 @@ def test_the_stage_writes_what_endpoints_read(small_stage):
     report = run(RulesParams(census=False), seed=1, workspace=small_stage)
     artefact = read_json(small_stage.interim / "rules.json")
     assert len(RuleSet.from_json(artefact)) == report["rules"] == 1
+    assert (artefact["licence"], artefact["licence_text"]) == (
+        "DRL-1.1",
+        "https://github.com/SigmaHQ/Detection-Rule-License",
+    )
     assert CommandLinePrefilter.from_json(artefact).signatures("SEKURLSA::") == ("sekurlsa",)
     assert len(IndicatorSet.from_json(read_json(small_stage.interim / "indicators.json"))) == 0
     assert report["refused_by_reason"] == {"duplicate_id": 1, "log_source": 1}
