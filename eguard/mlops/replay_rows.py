@@ -102,9 +102,10 @@ class ReplayCollector:
 
         Notes
         -----
-        An event with a label of its own is an attack. A sampled event is assumed benign unless its host had a High
-        alert on that day. All others are unresolved: captures are labelled as
-        a whole, not by event.
+        An event with a label of its own is an attack, unless an indicator hit it: the demo's indicators are drawn
+        from the same captures' labels, and a label must not come back as a feature. A sampled event is assumed benign
+        unless its host had a High alert on that day. All others are unresolved: captures are labelled as a whole, not
+        by event.
         """
         hosts = sorted(self._hosts.items())
         return ScoredRows.concatenate(
@@ -150,8 +151,9 @@ class ReplayCollector:
         kept = np.flatnonzero(is_fired | is_reservoir)
         texts = [text for chosen in candidates for text in chosen.batch.label]
         has_high_alert = np.isin(np.concatenate([part.day for part in host.parts]), sorted(host.alert_days))
-        is_attack = np.array([bool(text) for text in texts], dtype=np.bool_)
-        is_benign = is_reservoir & ~has_high_alert & ~is_attack
+        is_named = np.array([bool(text) for text in texts], dtype=np.bool_)
+        is_attack = is_named & ~np.concatenate([chosen.has_indicator for chosen in candidates])
+        is_benign = is_reservoir & ~has_high_alert & ~is_named
         label = np.select([is_attack, is_benign], [1, 0], default=UNRESOLVED).astype(np.int8)
         label_source = np.select([is_attack, is_benign], [self._label_source, ASSUMED_BENIGN], default="unresolved")
         keys = [key for chosen in candidates for key in chosen.keys]
