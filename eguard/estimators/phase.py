@@ -73,13 +73,8 @@ def event_phase(times: Array) -> PhaseTest:
     ----------
     J. D. Scargle, "Studies in astronomical time series analysis II", Astrophysical Journal 263, 1982.
     """
-    n, span = times.size, float(times[-1])
-    last = int(2.0 * FREQUENCIES_PER_EVENT * (n - 1))
-    sums = _half_cycle_sums(times / span, last)[FIRST_HALF_CYCLE:]
-    cycles = np.arange(FIRST_HALF_CYCLE, last + 1)
-    odd = cycles % 2
-    expected = 2.0 * (1 - odd) + (n - 2) * odd * 2j / (np.pi * cycles)
-    power = np.abs(sums - expected) ** 2 / (n - 2)
+    span = float(times[-1])
+    cycles, power = _centred_power(times)
     best = float(power.max())
     fundamental = int(cycles[np.argmax(power >= FUNDAMENTAL_SHARE * best)])
     near = (fundamental + np.linspace(-1.0, 1.0, 33)) / (2.0 * span)
@@ -109,6 +104,18 @@ def dispersion(intervals: Array) -> PhaseTest:
     median = float(np.median(intervals))
     regularity = max(0.0, 1.0 - float(np.median(np.abs(intervals - median))) / median)
     return PhaseTest(regularity, _table_p_value(regularity, intervals.size, REGULARITY_NULL), median)
+
+
+def _centred_power(times: Array) -> tuple[NDArray[np.intp], Array]:
+    """Return candidate frequencies in half cycles of the span, and the Rayleigh power at each without its null mean."""
+    n = times.size
+    last = int(2.0 * FREQUENCIES_PER_EVENT * (n - 1))
+    cycles = np.arange(FIRST_HALF_CYCLE, last + 1)
+    odd = cycles % 2
+    expected = 2.0 * (1 - odd) + (n - 2) * odd * 2j / (np.pi * cycles)
+    sums = _half_cycle_sums(times / times[-1], last)[FIRST_HALF_CYCLE:]
+    power: Array = np.abs(sums - expected) ** 2 / (n - 2)
+    return cycles, power
 
 
 def _half_cycle_sums(u: Array, last: int) -> NDArray[np.complex128]:

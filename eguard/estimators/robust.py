@@ -163,9 +163,9 @@ def huber_location(
     -----
     The estimate is the root of sum(clip((x - theta)/s, -k, k)) = 0, the fixed point of the usual reweighting with
     min(1, k/abs(u)), to 1e-12 of the scale. A row is sorted once; Newton's step on that piecewise linear, falling
-    function needs two bisections and the sum between them, and a bracket guards it. Values are centred on the median
-    and clipped at two k*s first: the root lies within k*s of the median, so this changes nothing, and no sum loses
-    digits to an outlier of 1e15. Breakdown point of the median; efficiency .95 at the Gaussian with known scale.
+    function needs two bisections and the sum between them. Values are centred on the median and clipped at two k*s
+    first: the root lies within k*s of the median, so this changes nothing, and no sum loses digits to an outlier of
+    1e15. Breakdown point of the median; efficiency .95 at the Gaussian with known scale.
 
     References
     ----------
@@ -282,7 +282,11 @@ def _huber_of_sorted(rows: Array, median: Array, scale: Array, k: float) -> Arra
 
 
 def _huber_root(u: Array, k: float) -> Array:
-    """Return the root in [-k, k] of sum(clip(u - theta, -k, k)) for sorted, standardised rows of shape (m, n)."""
+    """Return the root in [-k, k] of sum(clip(u - theta, -k, k)) for sorted, standardised rows of shape (m, n).
+
+    Newton's step leaves the bracket for rows with a gap around the iterate; halving the bracket then is what makes
+    the loop's end certain rather than usual.
+    """
     m, n = u.shape
     below = row_searcher(u)
     theta = np.zeros(m)

@@ -1,10 +1,13 @@
 """The geometric median where its answer is known."""
 
+import math
+
 import numpy as np
 import pytest
 
 from eguard.errors import EstimatorInputError
 from eguard.estimators import geometric_median
+from eguard.estimators.geometric_median import _vardi_zhang_step
 
 
 def test_the_centre_of_a_square_is_its_geometric_median():
@@ -44,6 +47,15 @@ def test_a_start_on_a_point_that_is_not_the_answer_moves_on():
 
 def test_three_one_hot_votes_meet_in_the_middle_of_the_simplex():
     np.testing.assert_allclose(geometric_median(np.eye(3)), [1 / 3] * 3, atol=1e-9)
+
+
+def test_the_step_from_a_point_is_shortened_by_that_points_own_weight():
+    points = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
+    step = _vardi_zhang_step(points, points[0], np.linalg.norm(points, axis=1))
+    # Weights 1/2, 1/2, 1/sqrt(8); the pull is (1 + 1/sqrt(2)) in both coordinates.
+    target = (1.0 + 2.0 / math.sqrt(8.0)) / (1.0 + 1.0 / math.sqrt(8.0))
+    pull = math.sqrt(2.0) * (1.0 + 1.0 / math.sqrt(2.0))
+    np.testing.assert_allclose(step, (1.0 - 1.0 / pull) * target, rtol=1e-14)
 
 
 @pytest.mark.parametrize("x", [[], [1.0, 2.0], [[np.nan, 1.0]], [[[1.0]]]])

@@ -10,6 +10,7 @@ import pytest
 from eguard.errors import EstimatorInputError
 from eguard.estimators import bowley_skewness, periodicity_score
 from eguard.estimators.periodicity import _count_regularity
+from eguard.estimators.phase import dispersion, event_phase, interval_phase
 
 REFERENCE = json.loads((Path(__file__).parents[3] / "data/raw/reference/beacon_mi.json").read_text())
 UNIT_VECTORS = REFERENCE["rita_unit_vectors"]
@@ -40,6 +41,25 @@ def test_a_beacon_of_two_packets_a_beat_is_found_by_merging_bursts():
     assert result.bursts_merged
     assert result.score == pytest.approx(1.0, abs=1e-4)
     assert result.n_observations == 60
+
+
+def test_events_a_second_or_more_apart_are_no_burst():
+    beats = 30.0 * np.arange(60)[:, None] + [0.0, 1.0]
+    assert periodicity_score(beats.ravel()).n_observations == 120
+
+
+def test_the_p_value_is_corrected_for_the_three_tests_and_for_both_ways_of_looking(rng):
+    def smallest(times):
+        intervals = np.diff(times)
+        tests = (event_phase(times), interval_phase(intervals)[0], dispersion(intervals))
+        return min(test.p_value for test in tests)
+
+    calm = np.cumsum(rng.integers(8, 200, size=80).astype(float))
+    calm -= calm[0]
+    assert periodicity_score(calm).p_value == pytest.approx(min(1.0, 3.0 * smallest(calm)))
+    bursty = np.sort(np.append(calm, calm[::4] + 0.25))
+    expected = 6.0 * min(smallest(calm), smallest(bursty))
+    assert periodicity_score(bursty).p_value == pytest.approx(min(1.0, expected))
 
 
 def test_a_fast_beacon_is_not_merged_away():

@@ -8,6 +8,7 @@ from eguard.estimators.phase import (
     NULL_N,
     REGULARITY_NULL,
     SMALLEST_TABLE_P,
+    _centred_power,
     _half_cycle_sums,
     _table_p_value,
     dispersion,
@@ -51,12 +52,38 @@ def test_event_phase_does_not_depend_on_the_unit_of_time(rng):
     assert hours.period_seconds * 3600.0 == pytest.approx(seconds.period_seconds)
 
 
+def test_event_phase_names_the_fundamental_where_an_overtone_is_stronger():
+    # The last event, a quarter beat late, moves the fundamental between two candidates and its overtone onto one.
+    times = 60.0 * np.append(np.arange(41.0), 41.25)
+    cycles, power = _centred_power(times)
+    assert power[cycles == 165].item() > power[np.abs(cycles - 82.5) < 1].max()
+    assert event_phase(times).period_seconds == pytest.approx(60.0, rel=2e-3)
+
+
+def test_the_power_of_uniform_times_is_exponential_with_mean_one_at_even_and_odd_half_cycles(rng):
+    powers = []
+    for _ in range(400):
+        times = np.sort(rng.random(128))
+        cycles, power = _centred_power((times - times[0]) / np.ptp(times))
+        powers.append(power[:8])
+    # Standard errors are .05; without the subtraction the ninth half cycle alone would have 1.6.
+    np.testing.assert_allclose(np.mean(powers, axis=0), 1.0, atol=0.2)
+    assert cycles[0] == 8
+
+
 def test_interval_phase_finds_the_period_behind_missed_beats():
     intervals = 30.0 * np.array([1, 1, 2, 1, 3, 1, 1, 2, 1, 1, 4, 2, 1, 1, 1, 2, 1, 1, 1, 2.0])
     test, coherence = interval_phase(intervals)
     assert coherence == pytest.approx(1.0, abs=0.05)
     assert test.period_seconds == pytest.approx(30.0, rel=1e-6)
     assert test.p_value < 1e-3
+
+
+def test_a_common_phase_that_is_not_zero_makes_no_period():
+    # 45 and 75 s share the phase pi modulo 30 s, but only of 15 s are both multiples.
+    test, coherence = interval_phase(np.tile([45.0, 75.0, 45.0], 10))
+    assert coherence > 0.99
+    assert test.period_seconds == pytest.approx(15.0, rel=1e-6)
 
 
 def test_interval_phase_survives_jitter_that_accumulates(rng):

@@ -5,6 +5,7 @@ import pytest
 
 from eguard.errors import EstimatorInputError
 from eguard.estimators import huber_location, robust_summary, trimmed_mean, trimmed_median
+from eguard.estimators.robust import _huber_root
 
 VOTES = [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.65, 0.25, 0.1], [0.1, 0.1, 0.8], [0.2, 0.2, 0.6]]
 
@@ -59,6 +60,16 @@ def test_huber_with_a_large_k_is_the_mean_and_with_a_small_one_the_median(rng):
 def test_huber_of_tiny_or_constant_samples_is_the_median(x):
     location, _ = huber_location(x)
     assert location == np.median(x)
+
+
+def test_with_nothing_near_the_median_the_median_is_the_answer():
+    assert huber_location([-100.0, 100.0], scale=1.0)[0] == 0.0
+    assert huber_location([-9.0, 1.0, 21.0, 90.0], scale=1.0)[0] == 11.0
+
+
+def test_the_root_is_found_across_a_gap():
+    # Nothing lies within k of 0; the root solves -2 + (1.2 - t) + (1.3 - t) + (1.4 - t) = 0.
+    assert _huber_root(np.array([[-1.5, -1.2, 1.2, 1.3, 1.4]]), k=1.0)[0] == pytest.approx(1.9 / 3.0, abs=1e-15)
 
 
 def test_huber_survives_values_at_the_end_of_the_range():
