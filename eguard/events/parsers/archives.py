@@ -47,25 +47,30 @@ class ByteReader:
     def __init__(self, blocks: Iterator[bytes], path: Path) -> None:
         self._blocks = blocks
         self._ahead = b""
+        self._failure: CorruptFileError | None = None  # kept back until what stands before it is consumed
         self.path = path
         self.offset_bytes = 0
 
+    def _next_block(self) -> bytes:
+        """Return the next block that is not empty; empty at the end and at damage."""
+        if self._failure is None:
+            try:
+                return next(filter(None, self._blocks), b"")
+            except CorruptFileError as error:
+                self._failure = error
+        return b""
+
     def peek(self, size: int) -> bytes:
         """Return up to `size` bytes without consuming them."""
-        while len(self._ahead) < size:
-            block = next(self._blocks, None)
-            if block is None:
-                break
+        while len(self._ahead) < size and (block := self._next_block()):
             self._ahead += block
         return self._ahead[:size]
 
     def some(self, most: int = BLOCK_BYTES) -> bytes:
         """Consume whatever is at hand, at most `most` bytes; empty only at the end."""
-        while not self._ahead:
-            block = next(self._blocks, None)
-            if block is None:
-                return b""
-            self._ahead = block
+        self._ahead = self._ahead or self._next_block()
+        if not self._ahead and self._failure is not None:
+            raise self._failure
         if len(self._ahead) <= most:
             data, self._ahead = self._ahead, b""
         else:
@@ -77,7 +82,7 @@ class ByteReader:
         """Consume `size` bytes; the stream ending before them is damage."""
         data = self.peek(size)
         if len(data) < size:
-            raise self.damage(f"it breaks off inside {what}")
+            raise self._failure or self.damage(f"it breaks off inside {what}")
         self._ahead = self._ahead[size:]
         self.offset_bytes += size
         return data

@@ -4,6 +4,7 @@ import lzma
 import random
 import tarfile
 import zipfile
+import zlib
 
 import pytest
 
@@ -98,6 +99,17 @@ def test_a_file_that_breaks_off_delivers_nearly_all_it_holds(tmp_path, pack, sha
     assert len(delivered) >= 150_000 * share - BLOCK_BYTES
     assert str(path) in str(caught.value)
     assert caught.value.context["byte"] == len(packed[: int(len(packed) * share)])
+
+
+def test_a_cut_delivers_all_that_can_be_decompressed(tmp_path):
+    packed = gzip.compress(b"run" * 200_000)  # a byte stands for hundreds
+    path = tmp_path / "cut"
+    for cut in range(20, len(packed)):
+        path.write_bytes(packed[:cut])
+        blocks = []
+        with pytest.raises(CorruptFileError):
+            blocks.extend(content_blocks(path))
+        assert b"".join(blocks) == zlib.decompressobj(wbits=31).decompress(packed[:cut])
 
 
 def damaged(data, at, value=0xFF):
