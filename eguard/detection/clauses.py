@@ -7,6 +7,7 @@ cannot satisfy the rule.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import fsum
 from typing import Final
 
 #: Alternatives: a text (lower case) in a field; one of them occurs in every event that satisfies the rule.
@@ -27,7 +28,8 @@ def looseness(clause: Clause) -> float:
     >>> looseness(frozenset({("CommandLine", "mimikatz")})) < looseness(frozenset({("CommandLine", "-e")}))
     True
     """
-    return sum(0.6 ** min(len(text.encode("utf-8", "replace")), _TELLING_CHARACTERS) for _, text in clause)
+    # An exact sum: its rounding must not depend on the order in which a set is walked.
+    return fsum(0.6 ** min(len(text.encode("utf-8", "replace")), _TELLING_CHARACTERS) for _, text in clause)
 
 
 def clause_of(field: str, texts: Sequence[str]) -> tuple[Clause, ...]:

@@ -3,6 +3,7 @@ r"""Which strings of the rules make the command-line prefilter.
 Most strings of a rule mean little alone (``.exe``, ``\AppData\``): the rule wants them together with others. Taken are
 the alternatives of a severe rule's tightest clause, where that clause is about the command line alone; left out is
 what more than a small share of the command lines of an ordinary host contains, and what contains another taken string.
+Text beyond ASCII is left to the rules, which match on any single emoji or look-alike letter of thousands.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def prefilter_strings(
         if rule["level"] in levels and not rule["is_hunting"]:
             tightest = next(iter(read_predicate(rule["predicate"]).clauses()), frozenset())
             if {field for field, _ in tightest} == {"CommandLine"}:
-                counts.update(text for _, text in tightest if len(text.strip()) >= min_characters)
+                counts.update(text for _, text in tightest if text.isascii() and len(text.strip()) >= min_characters)
     candidates = CommandLinePrefilter(counts)
     ordinary: Counter[str] = Counter()
     for line in background:

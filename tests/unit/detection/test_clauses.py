@@ -1,6 +1,11 @@
 """Clauses: what a rule implies, and which of it is kept."""
 
-from eguard.detection.clauses import MOST_CLAUSES, any_of, clause_of, tightest
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+from eguard.detection.clauses import MOST_CLAUSES, any_of, clause_of, looseness, tightest
 
 
 def test_a_clause_is_in_lower_case_and_says_nothing_when_a_text_is_short():
@@ -33,3 +38,30 @@ def test_a_disjunction_implies_the_union_of_one_clause_of_each_branch():
 
 def test_a_branch_that_implies_nothing_leaves_nothing():
     assert any_of([clause_of("Image", ["\\a.exe"]), ()]) == ()
+
+
+def test_the_order_of_clauses_does_not_hang_on_the_order_of_a_set():
+    texts = [f"tool{'x' * number}" for number in range(40)]
+    one = frozenset(("CommandLine", text) for text in texts)
+    other = frozenset(("CommandLine", text) for text in reversed(texts))
+    assert looseness(one) == looseness(other) == math.fsum(0.6 ** min(4 + number, 12) for number in range(40))
+
+
+def test_the_order_is_the_same_in_every_process():
+    program = (
+        "from eguard.detection.clauses import clause_of, tightest\n"
+        "made = [clause_of('F', [f'{name}{i:04d}' + 'x' * (i * k % 9) for i in range(64)]) for k, name in "
+        "enumerate('abcdefgh', start=1)]\n"
+        "print([min(clause) for (clause,) in map(tuple, made) if clause in tightest(c for m in made for c in m)])"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[3])},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3", "4")
+    }
+    assert len(outputs) == 1

@@ -39,6 +39,10 @@ def test_short_strings_are_left_out_blanks_not_counted():
     assert strings(rule(contains("  -e  ", "-encode"))) == {"-encode": 1}
 
 
+def test_text_beyond_ascii_is_left_to_the_rules():
+    assert strings(rule(contains("\U0001f937\U0001f3fc\u200d\u2642\ufe0f", "mimikatz"))) == {"mimikatz": 1}
+
+
 def test_what_ordinary_lines_contain_too_often_is_left_out():
     background = ["cmd /c dir", "net group x", "ipconfig", "net group y"]
     rules = [rule(contains("net group")), rule(contains("ipconfig"))]
