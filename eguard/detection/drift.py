@@ -7,6 +7,7 @@ but closed, non-overlapping windows enters.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -43,14 +44,14 @@ class DriftBank:
 
     def _bank(self, capacity: int, floor: float | None) -> PageHinkleyBank:
         options = self._options
-        extra = {} if floor is None else {"deviation_floor": floor}
-        return PageHinkleyBank(
+        bank = partial(
+            PageHinkleyBank,
             capacity,
             delta=options.drift_delta,
             threshold=options.drift_threshold,
             min_instances=options.drift_burn_in,
-            **extra,
         )
+        return bank() if floor is None else bank(deviation_floor=floor)
 
     def update_divergence(self, slots: NDArray[np.intp], kl_bits: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which of `slots` alarm on the divergence of the windows they have just closed."""

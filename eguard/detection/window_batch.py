@@ -101,7 +101,7 @@ class SortedBatch:
         self.is_suspect = events.is_suspect[self.order]
         self.is_counted = self.classes >= 0
         counted = np.cumsum(self.is_counted)
-        earlier = counted - self.is_counted
+        earlier: NDArray[np.intp] = counted - self.is_counted
         self._starts = np.flatnonzero(np.diff(self.slots, prepend=-1))
         lengths = np.diff(self._starts, append=len(events))
         position = earlier - np.repeat(earlier[self._starts], lengths) + filled[self.slots]

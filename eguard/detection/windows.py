@@ -61,7 +61,7 @@ class WindowBank:
             "_sizes": ((n_slots, self._size), np.int64),
         }
         for name, (shape, dtype) in shapes.items():
-            grown = np.zeros(shape, dtype)
+            grown: NDArray[Any] = np.zeros(shape, dtype)
             if hasattr(self, name):
                 kept = getattr(self, name)
                 grown[: len(kept)] = kept
@@ -175,7 +175,9 @@ class WindowBank:
         learned_before = profiles.counts[slots] - own
         is_seeded = profiles.prior_generation[slots] > 0
         concentration = np.where(is_seeded, seed_concentration(learned_before.sum(axis=1)), 0.0)
-        scores = self.test.score(slots, self._counts[slots], learned_before, profiles.prior[slots], concentration)
+        scores = self.test.score(
+            slots, self._counts[slots].astype(np.int64), learned_before, profiles.prior[slots], concentration
+        )
         started, ended = self._times[slots, 0], self._times[slots, -1]
         rate_alarms = self.drift.update_rate(slots, ended - started)
         drift_alarms = np.zeros(len(slots), dtype=np.bool_)
