@@ -63,7 +63,10 @@ class _AlertRows:
         self._times, self._text = Memo(_time_or_bad), Memo(str)
 
     def understand(self, tail: list[str]) -> tuple[Any, ...]:
-        """Return host, alert text, rule, detector and label; the address is the host's own and is left out."""
+        """Return host, alert text, rule, detector, label, and how many characters of the row the labels take.
+
+        The address is the host's own and is left out.
+        """
         name, _, host, short, time_label, event_label = tail
         if not host:
             raise ParseError("the alert names no host", reason="no_host")
@@ -76,7 +79,7 @@ class _AlertRows:
             DETECTORS.get(short[0], ""),
             attack_step(time_label, event_label),
         )
-        return tuple(map(self._text.__getitem__, values))
+        return (*map(self._text.__getitem__, values), len(time_label) + len(event_label) + 2)
 
     def lead_fault(self, lead: list[str]) -> str:
         """Name what is wrong with the time."""
@@ -88,7 +91,7 @@ class _AlertRows:
 
     def batch(self, leads: Columns, meanings: Columns, sizes: list[int]) -> EventBatch:
         """Return sound rows as a batch."""
-        host_id, target, rule_id, detector, label = meanings
+        host_id, target, rule_id, detector, label, label_sizes = meanings
         return EventBatch(
             time_unix=list(map(self._times.__getitem__, leads[0])),
             host_id=host_id,
@@ -100,7 +103,8 @@ class _AlertRows:
             rule_id=rule_id,
             detector=detector,
             label=label,
-            event_bytes=sizes,
+            # Without the label columns: a size that counted them would tell the label.
+            event_bytes=[size - of_labels for size, of_labels in zip(sizes, label_sizes, strict=True)],
         )
 
 

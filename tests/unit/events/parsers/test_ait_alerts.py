@@ -27,7 +27,8 @@ def test_columns_equal_a_plain_reading_row_by_row(raw):
     assert batch.target == [row["name"] for row in rows]
     assert batch.detector == [{"W": "wazuh", "S": "suricata", "A": "aminer"}[row["short"][0]] for row in rows]
     assert batch.label == [labels[0] if labels else "" for labels in steps]
-    assert batch.event_bytes.tolist() == [len(",".join(row.values())) for row in rows]
+    # Without the two label columns, or a size would tell the label.
+    assert batch.event_bytes.tolist() == [len(",".join(list(row.values())[:5])) for row in rows]
     assert set(batch.group) == {"russellmitchell"}
     assert set(batch.event_class.tolist()) == {EventClass.ALERT}
     assert {*batch.event_type, *batch.source} == {"alert", "ait"}
