@@ -8,6 +8,7 @@ Everything is decided by the order of a key's own events: how the stream was cut
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
