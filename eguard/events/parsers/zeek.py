@@ -28,6 +28,8 @@ from eguard.events.parsers.scalars import (
     whole_number,
 )
 
+#: What labelled copies of Zeek's logs append to a record.
+_LABEL_FIELDS: Final = ("label", "detailedlabel")
 _DECODER: Final = msgspec.json.Decoder()
 _UNSET: Final = frozenset({"", "-", "(empty)"})
 _UNDERSCORED: Final = {f"id_{end}_{what}": f"id.{end}_{what}" for end in ("orig", "resp") for what in ("h", "p")}
@@ -132,7 +134,8 @@ def _event(record: Fields, kind: str, group: str) -> Event:
         sent_bytes=whole_number(record.get(sent)),
         received_bytes=whole_number(record.get(received)),
         duration_seconds=seconds_span(record.get(duration)),
-        event_bytes=sum(map(len, record.values())),
+        # Without the label columns of labelled logs: a size that counted them would tell the label.
+        event_bytes=sum(map(len, record.values())) - sum(len(record.get(name, "")) for name in _LABEL_FIELDS),
         label=_label(record),
         fields=kept,
     )

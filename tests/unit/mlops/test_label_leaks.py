@@ -27,3 +27,18 @@ def test_an_alerts_label_reaches_no_other_field(tmp_path):
 def test_the_size_of_an_alert_is_that_of_its_row_without_labels(tmp_path):
     event = read_one(tmp_path, "service_scans", "-")
     assert event.event_bytes == len("1642213952,Wazuh: ClamAV database update,172.17.131.81,mail,W-Sys-Cav")
+
+
+ZEEK = "#separator \\x09\n#path\tconn\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tlabel\tdetailedlabel\n"
+CONNECTION = "1677024003.7\t10.0.0.1\t1024\t10.0.0.2\t5888\ttcp\t{}\t{}\n"
+
+
+def test_a_labelled_connections_label_reaches_no_other_field(tmp_path):
+    events = []
+    for label in (("Benign", "-"), ("Malicious", "From_malicious-To_malicious-RAT")):
+        path = tmp_path / "conn.log.labeled"
+        path.write_text(ZEEK + CONNECTION.format(*label))
+        events += read_events(path, "zeek")
+    benign, attack = events
+    assert (benign.label, attack.label) == ("", "From_malicious-To_malicious-RAT")
+    assert msgspec.structs.replace(attack, label="") == benign
