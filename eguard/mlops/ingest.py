@@ -107,14 +107,13 @@ def run(params: IngestParams, *, seed: int, workspace: Workspace, progress: Prog
         if progress:
             progress(source.path, done, len(sources))
         intakes.append(_take_in(source, workspace, originals, seen, params.max_rows))
-    report: dict[str, Any] = {"sources": [intake.summary() for intake in intakes], "tables": {}}
-    for name in TABLES:
-        parts = [part for intake in intakes if intake.source.table == name for part in intake.parts]
-        table = pa.concat_tables(parts) if parts else to_table(EventBatch())
-        write_table(workspace.interim / f"{name}.parquet", table, _order(table))
-        report["tables"][name] = _table_summary(table)
     failures = [fault for intake in intakes for fault in _faults(intake, params)]
-    report |= {"passed": not failures, "failures": failures}
+    report = {
+        "sources": [intake.summary() for intake in intakes],
+        "tables": {name: _write_sorted(name, intakes, workspace) for name in TABLES},
+        "passed": not failures,
+        "failures": failures,
+    }
     write_report(workspace.reports / "ingest.json", report)
     if failures:
         raise GateFailedError(
@@ -181,6 +180,14 @@ def _first_of_each(batch: EventBatch, seen: set[tuple[Any, ...]]) -> EventBatch:
         keep.append(row not in seen)
         seen.add(row)
     return _where(batch, keep)
+
+
+def _write_sorted(name: TableName, intakes: list[_Intake], workspace: Workspace) -> dict[str, Any]:
+    """Write one table from all sources that go to it; return what it holds."""
+    parts = [part for intake in intakes if intake.source.table == name for part in intake.parts]
+    table = pa.concat_tables(parts) if parts else to_table(EventBatch())
+    write_table(workspace.interim / f"{name}.parquet", table, _order(table))
+    return _table_summary(table)
 
 
 def _order(table: pa.Table) -> NDArray[np.intp]:

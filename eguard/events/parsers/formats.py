@@ -56,6 +56,11 @@ def _has_columns(*names: str) -> Callable[[str], bool]:
     return lambda head: wanted <= set(head.rstrip("\r").split(","))
 
 
+def _begins_with(*names: str) -> Callable[[str], bool]:
+    header = ",".join(names)
+    return lambda head: head.rstrip("\r") == header
+
+
 def _is_windows_json(head: str) -> bool:
     return head.startswith("{") and ('"Channel"' in head or '"\\u003cEvent' in head or '"<Event' in head)
 
@@ -83,7 +88,7 @@ _ALL: Final = (
     Format(
         "sysmon-csv",
         "derived table of Sysmon and Security events",
-        _has_columns(*sysmon_csv.COLUMNS),
+        _begins_with(*sysmon_csv.COLUMNS),
         read_batches=sysmon_csv.read_batches,
     ),
     Format(
@@ -104,7 +109,7 @@ _ALL: Final = (
     Format(
         "ait",
         "AIT alert data set (Wazuh, Suricata, AMiner), CSV",
-        _has_columns(*ait_alerts.COLUMNS),
+        _begins_with(*ait_alerts.COLUMNS),
         read_batches=ait_alerts.read_batches,
     ),
     Format(

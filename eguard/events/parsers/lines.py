@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from eguard.errors import CorruptFileError
-from eguard.events.parsers.archives import BLOCK_BYTES, MEMBER_END, content_blocks
+from eguard.events.parsers.archives import MEMBER_END, content_blocks
+from eguard.events.parsers.byte_reader import BLOCK_BYTES
 from eguard.events.parsers.report import ParseReport
 
 #: A longer line is counted and passed over without being held in memory. The longest shipped record has 60 kB.

@@ -131,12 +131,9 @@ def windows_event(record: WindowsRecord, group: str, parents: ProcessParents) ->
     """
     data = record.data
     kind = event_kind(record.source, record.event_code)
-    is_windows = record.source != "linux-sysmon"
-    image, parent = first_of(data, _IMAGE_FIELDS), first_of(data, _PARENT_FIELDS)
-    if image.strip("<> ") == "unknown process":  # Sysmon for Linux spells it with blanks
-        image = "<unknown process>"
-    comm, parent_comm = base_name(image), base_name(parent)
-    if is_windows:
+    image = _image(data)
+    comm, parent_comm = base_name(image), base_name(first_of(data, _PARENT_FIELDS))
+    if record.source != "linux-sysmon":
         comm, parent_comm = comm.lower(), parent_comm.lower()
     guid = _guid(first_of(data, _GUID_FIELDS))
     if kind.event_type == "exec":
@@ -145,7 +142,6 @@ def windows_event(record: WindowsRecord, group: str, parents: ProcessParents) ->
         parent_comm = parents.parent_of(record.host, guid)
     pid, parent_pid = _process_ids(record)
     user, is_elevated = _account(data, kind.event_type, record.event_code)
-    fields = _sigma_fields(record)
     return Event(
         time_unix=record.time_unix,
         host_id=record.host,
@@ -169,7 +165,7 @@ def windows_event(record: WindowsRecord, group: str, parents: ProcessParents) ->
         destination_port=port_number(data.get("DestinationPort") or data.get("DestPort")),
         event_bytes=sum(map(len, data.values())),
         file_sha256=_sha256(data),
-        fields=fields,
+        fields=_sigma_fields(record),
     )
 
 
@@ -180,6 +176,12 @@ def first_of(data: Fields, names: tuple[str, ...]) -> str:
         if value and value != "-":
             return value
     return ""
+
+
+def _image(data: Fields) -> str:
+    image = first_of(data, _IMAGE_FIELDS)
+    # Sysmon for Linux spells it with blanks.
+    return "<unknown process>" if image.strip("<> ") == "unknown process" else image
 
 
 def _guid(text: str) -> str:

@@ -9,7 +9,8 @@ import zlib
 import pytest
 
 from eguard.errors import CorruptFileError, ParseError
-from eguard.events.parsers.archives import BLOCK_BYTES, MEMBER_END, content_blocks
+from eguard.events.parsers.archives import MEMBER_END, content_blocks
+from eguard.events.parsers.byte_reader import BLOCK_BYTES
 
 # Hardly compressible, longer than several blocks, with long runs.
 CONTENT = random.Random(5).randbytes(150_000) + b"run" * 60_000
