@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Values in one block, 2 MiB: few enough to stay in cache from one pass to the next, many enough that what is done
+# Values in one block, 4 MiB: few enough to stay in cache from one pass to the next, many enough that what is done
 # once a block (the steps of a bisection over its rows) costs nothing beside the sort.
-BLOCK_VALUES = 262_144
+BLOCK_VALUES = 524_288
 # Rows copied at a time while a block is transposed. The source is read in runs of a block's width and written in
 # runs of this many values; without the tiling every value misses the cache twice.
 TILE_ROWS = 512
@@ -132,23 +132,22 @@ def sorted_trimmed_mean(rows: Array, trim: int) -> Array:
     return mean
 
 
-def row_searcher(rows: Array) -> Callable[[Array, NDArray[np.intp]], NDArray[np.intp]]:
-    """Return a function that counts the values below targets (..., j) in j chosen ones of sorted rows (m, n).
+def lower_bound(rows: Array, targets: Array, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return how many values are below targets (..., j) in j chosen ones of sorted rows (m, n).
 
-    That is :func:`numpy.searchsorted` row by row, in one call: complex numbers compare first by their real part,
-    here the row, and then by the imaginary one, the value.
+    That is :func:`numpy.searchsorted` row by row; all rows bisect together.
     """
-    m, n = rows.shape
-    keys = np.empty((m, n), dtype=np.complex128)
-    keys.real = np.arange(m)[:, None]
-    keys.imag = rows
-    flat = keys.reshape(-1)
-
-    def below(targets: Array, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
-        position: NDArray[np.intp] = np.searchsorted(flat, chosen + 1j * targets) - chosen * n
-        return position
-
-    return below
+    n = rows.shape[1]
+    flat, before_first = rows.reshape(-1), chosen * n - 1
+    position = np.zeros(targets.shape, dtype=np.intp)
+    step = 1 << (n.bit_length() - 1)
+    while step:
+        candidate = position + step
+        below = flat[before_first + np.minimum(candidate, n)] < targets
+        below &= candidate <= n
+        position += step * below
+        step >>= 1
+    return position
 
 
 def sorted_median_absolute_deviation(rows: Array, center: Array) -> Array:

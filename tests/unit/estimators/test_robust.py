@@ -69,10 +69,16 @@ def test_with_nothing_near_the_median_the_median_is_the_answer():
 
 def test_the_root_is_found_across_a_gap():
     # Nothing lies within k of 0; the root solves -2 + (1.2 - t) + (1.3 - t) + (1.4 - t) = 0.
-    assert _huber_root(np.array([[-1.5, -1.2, 1.2, 1.3, 1.4]]), k=1.0)[0] == pytest.approx(1.9 / 3.0, abs=1e-15)
+    rows = np.array([[-1.5, -1.2, 1.2, 1.3, 1.4]])
+    assert _huber_root(rows, np.array([1.0]), np.array([1e-12]))[0] == pytest.approx(1.9 / 3.0, abs=1e-15)
+
+
+def test_an_enormous_k_is_the_mean_and_no_overflow():
+    assert huber_location([1.0, 2.0, 3.0, 60.0], k=1e308)[0] == pytest.approx(16.5)
 
 
 def test_huber_survives_values_at_the_end_of_the_range():
+    assert huber_location([1.0, 2.0, 3.0, 1.7e308, 1.7e308])[0] > 3.0
     location, scale = huber_location([-1.7e308, 1.0, 2.0, 3.0, 4.0, 5.0, 1.7e308])
     assert 1.0 < location < 5.0
     assert np.isfinite(scale)
