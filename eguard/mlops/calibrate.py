@@ -8,7 +8,7 @@ assumes that tomorrow's hosts are like these, and the check says how far that ho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +32,7 @@ from eguard.mlops.workspace import Workspace, read_json, write_artefact, write_r
 
 Progress = Callable[[str, int, int], None]
 _CLASS_OF_NAME: Final = {member.name.lower(): member.value for member in EventClass}
-_COLUMNS: Final = ("sample_id", "host_id", "observed_at_unix", "rule_id", "event_class", "label")
+_COLUMNS: Final = ("sample_id", "source", "host_id", "observed_at_unix", "rule_id", "event_class", "label")
 
 
 class CalibrateParams(BaseModel):
@@ -80,7 +80,7 @@ def run(
         workspace.interim / "features.parquet",
         model,
         held_out_hosts=held_out,
-        start_unix=float(metadata["holdout"]["start_unix"]),
+        start_unix=metadata["holdout"]["start_unix_by_source"],
         max_scores=params.max_scores,
         progress=progress,
     )
@@ -121,7 +121,7 @@ def score_unseen_benign(
     model: Model,
     *,
     held_out_hosts: set[str],
-    start_unix: float,
+    start_unix: Mapping[str, float],
     max_scores: int,
     progress: Progress | None = None,
 ) -> BenignScores:
@@ -138,7 +138,8 @@ def score_unseen_benign(
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             signals = file.read_row_group(group, columns=list(_COLUMNS)).to_pandas()
-            is_unseen = signals["host_id"].isin(held_out_hosts) | (signals["observed_at_unix"] >= start_unix)
+            start = signals["source"].astype(str).map(start_unix).fillna(np.inf)
+            is_unseen = signals["host_id"].isin(held_out_hosts) | (signals["observed_at_unix"] >= start)
             chosen = np.flatnonzero((is_unseen & (signals["label"] == 0)).to_numpy())
             if chosen.size:
                 part = _sample_by_class(signals.iloc[chosen], max_scores)

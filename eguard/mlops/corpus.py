@@ -71,6 +71,10 @@ class CorpusParams(BaseModel):
     external_sample_cap: int | None = Field(
         default=None, ge=0, description="Most rows from shipped data; null for sample_count."
     )
+    sources: tuple[str, ...] = Field(
+        default=("ait", "endpoint", "live", "network"),
+        description="Sources that enter. Events made for a rule's regression test (sigma) are no sample of anything.",
+    )
     flood_cap: int = Field(default=20, ge=1, description="Most signals of one host and rule in one window.")
     flood_window_seconds: float = Field(default=3600.0, gt=0.0, description="Length of that window, in seconds.")
     min_stratum_rows: int = Field(
@@ -120,7 +124,7 @@ def run(params: CorpusParams, *, seed: int, workspace: Workspace, progress: Prog
         flood_window_seconds=params.flood_window_seconds,
         min_stratum_rows=params.min_stratum_rows,
     )
-    kept, weights, capping = select(signals, rank, limits)
+    kept, weights, capping = select(signals, rank, np.isin(_text(signals["source"]), params.sources), limits)
     corpus = signals.iloc[kept].assign(weight=weights).reset_index(drop=True)
     if params.permute_labels:
         corpus["label"] = _permuted(corpus["label"], np.random.default_rng(seed))
@@ -163,6 +167,10 @@ def _read_signals(path: Path) -> pd.DataFrame:
     if "model_score" not in present:
         signals["model_score"] = np.nan
     return signals
+
+
+def _text(column: pd.Series[Any]) -> NDArray[np.str_]:
+    return column.to_numpy().astype(np.str_)
 
 
 def _permuted(labels: pd.Series[Any], rng: np.random.Generator) -> pd.Series[Any]:

@@ -41,9 +41,9 @@ class SelectionLimits:
 
 
 def select(
-    signals: pd.DataFrame, rank: NDArray[np.int64], limits: SelectionLimits
+    signals: pd.DataFrame, rank: NDArray[np.int64], eligible: NDArray[np.bool_], limits: SelectionLimits
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], dict[str, Any]]:
-    """Choose the corpus.
+    """Choose the corpus among the `eligible` signals.
 
     Returns
     -------
@@ -56,7 +56,11 @@ def select(
     """
     hour = (signals["observed_at_unix"].to_numpy() // limits.flood_window_seconds).astype(np.int64)
     groups = [_codes(signals["host_id"]), _codes(signals["rule_id"]), hour]
-    capped, weights = cap_floods(groups, rank, limits.flood_cap)
+    candidates = np.flatnonzero(eligible)
+    capped, stands_for = cap_floods([group[candidates] for group in groups], rank[candidates], limits.flood_cap)
+    weights = np.zeros(len(signals))
+    weights[candidates] = stands_for
+    capped = candidates[capped]
     label = signals["label"].fillna(-1).to_numpy(np.int64)
     strata = [_codes(signals["network"]), _codes(signals["rule_id"]), label]
     is_live = signals["source"].to_numpy() == LIVE_SOURCE
@@ -81,7 +85,7 @@ def select(
         {
             "signals_per_host_rule_and_window": limits.flood_cap,
             "window_seconds": limits.flood_window_seconds,
-            "signals_capped_away": len(signals) - len(capped),
+            "signals_capped_away": len(candidates) - len(capped),
             "signals_after_cap": len(capped),
             "rows_sampled": len(kept),
             "largest_weight": float(weight.max(initial=0.0)),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eguard.errors import ConfigError
-from eguard.mlops.dataset import MIN_SITES, Dataset
+from eguard.mlops.dataset import Dataset
 
 Mask = NDArray[np.bool_]
 
@@ -27,8 +27,10 @@ class Holdout:
         Disjoint; rows in neither are on the wrong side in time.
     units : tuple of str
         Names of the units held out.
-    start_unix : float
-        Every training row was observed before this time, every held-out row at it or later.
+    start_unix : mapping of str to float
+        By source: every training row of it was observed before this time, every held-out row at it or later.
+    main_source : str
+        The source of most held-out rows.
     fraction : float
         Held-out share of all rows.
     """
@@ -36,14 +38,16 @@ class Holdout:
     held_out: Mask
     training: Mask
     units: tuple[str, ...]
-    start_unix: float
+    start_unix: dict[str, float]
+    main_source: str
     fraction: float
 
     def to_json(self) -> dict[str, Any]:
         """Return what a report says of the split."""
         return {
             "units": list(self.units),
-            "start_unix": self.start_unix,
+            "start_unix": self.start_unix[self.main_source],
+            "start_unix_by_source": self.start_unix,
             "rows": int(self.held_out.sum()),
             "training_rows": int(self.training.sum()),
             "fraction": self.fraction,
@@ -61,42 +65,59 @@ class Fold:
 
 
 def plan_holdout(data: Dataset, fraction: float) -> Holdout:
-    """Hold out the latest units, at least `fraction` of the rows.
+    """Hold out the latest units of each source, at least `fraction` of its rows.
 
-    Units are taken by the time of their first row, latest first. Rows of other units that were observed after the
-    first held-out row are left out of training, so that the holdout is a later time as well as unseen hosts.
+    Units are taken by the time of their first row, latest first; a source keeps one unit to train on. Rows of its other
+    units that were observed after its first held-out row are left out of training, so that the holdout is a later time
+    as well as unseen hosts. Sources were recorded years apart, and no calendar between them means anything.
+
     Single hosts of one network all begin alike; there the last `fraction` of time is held out of every other host
     (by name), and the rest of those hosts is not used.
 
     Raises
     ------
     ConfigError
-        A side would be empty.
+        A side would be empty or hold one label only.
     """
-    n_units = len(data.names.units)
-    if n_units < MIN_SITES or set(data.names.units) == set(data.names.hosts):
+    if data.names.units == data.names.hosts:
         return _hosts_and_time(data, fraction)
-    first = np.full(n_units, np.inf)
-    np.minimum.at(first, data.units, data.time_unix)
-    size = np.bincount(data.units, minlength=n_units)
-    chosen = np.zeros(n_units, np.bool_)
-    for unit in np.lexsort((np.arange(n_units), -first)):
-        chosen[unit] = True
-        if size[chosen].sum() >= fraction * len(data):
+    held_out, training = np.zeros(len(data), np.bool_), np.zeros(len(data), np.bool_)
+    start_unix: dict[str, float] = {}
+    for source in np.unique(data.sources).tolist():
+        of_source = data.sources == source
+        latest = of_source & _latest_units(data, of_source, fraction)
+        if latest.any():
+            start_unix[source] = float(data.time_unix[latest].min())
+        held_out |= latest
+        training |= of_source & ~latest & (data.time_unix < start_unix.get(source, np.inf))
+    return _checked(data, held_out, training, start_unix)
+
+
+def _latest_units(data: Dataset, rows: Mask, fraction: float) -> Mask:
+    """Return which rows are of the latest units that together hold `fraction` of `rows`, never of all units."""
+    units, position, size = np.unique(data.units[rows], return_inverse=True, return_counts=True)
+    first = np.full(len(units), np.inf)
+    np.minimum.at(first, position, data.time_unix[rows])
+    chosen = np.zeros(len(data.names.units), np.bool_)
+    n_held = 0
+    for place in np.lexsort((units, -first))[: len(units) - 1].tolist():
+        chosen[units[place]] = True
+        n_held += int(size[place])
+        if n_held >= fraction * rows.sum():
             break
-    held_out = chosen[data.units]
-    start = float(first[chosen].min())
-    return _checked(data, held_out, ~held_out & (data.time_unix < start), start)
+    latest: Mask = chosen[data.units]
+    return latest
 
 
 def _hosts_and_time(data: Dataset, fraction: float) -> Holdout:
     start = float(np.quantile(data.time_unix, 1.0 - fraction))
     is_chosen = data.hosts % 2 == 1
     late = data.time_unix >= start
-    return _checked(data, is_chosen & late, ~is_chosen & ~late, start)
+    sources = np.unique(data.sources).tolist()
+    return _checked(data, is_chosen & late, ~is_chosen & ~late, dict.fromkeys(sources, start))
 
 
-def _checked(data: Dataset, held_out: Mask, training: Mask, start: float) -> Holdout:
+def _checked(data: Dataset, held_out: Mask, training: Mask, start_unix: dict[str, float]) -> Holdout:
     for side, rows in (("holdout", held_out), ("training set", training)):
         if len(set(data.labels[rows].tolist()) & {0, 1}) < 2:
             raise ConfigError(
@@ -104,7 +125,9 @@ def _checked(data: Dataset, held_out: Mask, training: Mask, start: float) -> Hol
                 remedy="Adjudicate more signals, on more hosts and over a longer time.",
             )
     units = tuple(data.names.units[unit] for unit in np.unique(data.units[held_out]))
-    return Holdout(held_out, training, units, start, float(held_out.mean()))
+    sources, rows_of_source = np.unique(data.sources[held_out], return_counts=True)
+    main_source = str(sources[np.argmax(rows_of_source)])
+    return Holdout(held_out, training, units, start_unix, main_source, float(held_out.mean()))
 
 
 def plan_folds(data: Dataset, training: Mask, n_folds: int) -> list[Fold]:

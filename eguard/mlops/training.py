@@ -107,7 +107,7 @@ def model_facts(training: Training) -> dict[str, Any]:
         "training_rows": int(training.holdout.training.sum()),
         "holdout": {
             "hosts": sorted(training.data.names.hosts[host] for host in np.unique(held_out_hosts)),
-            "start_unix": training.holdout.start_unix,
+            "start_unix_by_source": training.holdout.start_unix,
             "units": list(training.holdout.units),
         },
         "python": platform.python_version(),
