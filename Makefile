@@ -59,7 +59,7 @@ bench: $(READY) ## Measure speed against peers, as ratios in one run
 
 .PHONY: docs
 docs: $(READY) ## Build the documentation into site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .PHONY: lock
 lock: $(READY) ## Resolve the requirements anew (needs uv)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 REPOSITORY = Path("bundles/repository")
 TARGETS = Path("bundles/targets")
 KEYS = Path("keys")
+INDICATORS = Path("data/indicators")
 
 
 def _answer(as_json: bool, facts: dict[str, Any]) -> None:
@@ -136,3 +138,25 @@ def verify(
             "versions": bundle.versions,
         },
     )
+
+
+@app.command("add-indicators")
+def add_indicators(
+    path: Annotated[Path, typer.Argument(help="List: one indicator a line, or CSV with kind,value,source.")],
+    into: Annotated[Path, typer.Option("--into", help="Folder of the lists that the rules stage reads.")] = INDICATORS,
+    as_json: JsonOption = False,
+) -> None:
+    """Check an indicator list and add it to the next bundle; a list with a bad line is refused whole."""
+    from eguard.bundle.repository import write_durably
+    from eguard.detection.indicator_list import parse_indicators
+    from eguard.errors import RuleError
+
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError as error:
+        raise RuleError(f"{path} is no text file: {error}", remedy="Save the list as UTF-8.") from error
+    indicators = parse_indicators(text, path.name)
+    kinds = Counter(indicator.kind for indicator in indicators)
+    target = into / path.name
+    write_durably(target, text.encode())
+    _answer(as_json, {"added": len(indicators), "by_kind": dict(kinds), "list": str(target), "next": "dvc repro"})

@@ -37,7 +37,7 @@ def collect_indicators(workspace: Workspace) -> list[Indicator]:
         ),
         *_from_labelled_connections(workspace.raw / "net-c2-sessions" / "remcos_ctu_sme11.conn.log.labeled.gz"),
     ]
-    for path in sorted((workspace.root / "data" / "indicators").glob("*.csv")):
+    for path in sorted((workspace.root / "data" / "indicators").glob("*.[ct][sx][vt]")):
         found.extend(parse_indicators(path.read_text(encoding="utf-8"), source=path.name))
     unique = {indicator[:2]: indicator for indicator in reversed(found)}
     return sorted(unique.values())
