@@ -3,7 +3,8 @@
 Ours checks that every vote is a distribution and reports the mass; the peers only compute. All hold the votes in memory
 in the layout that suits them: NumPy by agent, DuckDB in a native table (by key and class in one column, and by key in
 eight; the faster counts), ours as rows ordered by key, which is how the fleet store delivers them, and by agent. Turns
-alternate, the best of each counts, and results are compared before anything is reported.
+alternate, the best of each counts, and results are compared before anything is reported. A second thread helps only
+where a second core is idle.
 """
 
 from __future__ import annotations
@@ -47,10 +48,13 @@ def run() -> list[dict[str, Any]]:
         found = result.distributions if isinstance(result, FleetDistributions) else result
         np.testing.assert_allclose(found, results["numpy"], rtol=0, atol=1e-12, err_msg=name)
     duck = max(rates["duckdb long"], rates["duckdb wide"])
+    for layout in ("key", "agent"):
+        rates[f"{layout}, best"] = max(rates[layout], rates[f"{layout}, one thread"])
+    best = f"best of 1 and {THREADS} threads"
     pairs = [
-        (f"aggregation, rows by key, {THREADS} threads / DuckDB median", "key", duck, TARGET),
-        (f"aggregation, rows by key, {THREADS} threads / numpy.median(axis=0)", "key", rates["numpy"], TARGET),
-        (f"aggregation, by agent, {THREADS} threads / numpy.median(axis=0)", "agent", rates["numpy"], TARGET),
+        (f"aggregation, rows by key, {best} / DuckDB median", "key, best", duck, TARGET),
+        (f"aggregation, rows by key, {best} / numpy.median(axis=0)", "key, best", rates["numpy"], TARGET),
+        (f"aggregation, by agent, {best} / numpy.median(axis=0)", "agent, best", rates["numpy"], TARGET),
         ("aggregation, rows by key, 1 thread / DuckDB median", "key, one thread", duck, None),
         ("aggregation, rows by key, 1 thread / numpy.median(axis=0)", "key, one thread", rates["numpy"], None),
         ("aggregation, by agent, 1 thread / numpy.median(axis=0)", "agent, one thread", rates["numpy"], None),

@@ -168,7 +168,7 @@ def aggregate_many(
     -----
     Votes are brought block by block into the order (key, class, agent), checked and reduced while they are in cache:
     one quickselect a coordinate for medians, one sort for the trimmed mean. Keys with equally many votes share a
-    block. Memory beside `p` and the result: 2 MiB a thread, or one key's votes where that is more.
+    block. Memory beside `p` and the result: 4 MiB a thread, or one key's votes where that is more.
 
     Examples
     --------
