@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +39,8 @@ __all__ = ["ReplayParams", "run"]
 
 Progress = Callable[[str, int, int], None]
 
+#: Source of the events that a named rule must match.
+POSITIVES: Final = "sigma"
 #: Columns of the alert table that an alert's row is made of; the others would cost memory and say nothing.
 ALERT_COLUMNS: Final = (
     "time_unix",
@@ -85,19 +87,20 @@ def run(params: ReplayParams, *, seed: int, workspace: Workspace, progress: Prog
     """
     interim = workspace.interim
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) if params.processes > 1 else nullcontext() as pool:
-        # A process of its own for the endpoints; what comes back is merged in a fixed order.
+        # The endpoints have a process of their own; what comes back is merged in a fixed order.
         pending = pool.submit(_replay_endpoints, params, seed, workspace) if pool else None
-        points: list[DriftPoint] = []
         with FeatureTableWriter(interim / "features.parquet") as writer:
-            alerts = _replay_alerts(params, interim / "alerts.parquet", writer, points, progress)
-            part = pending.result() if pending else _replay_endpoints(params, seed, workspace, progress)
-            for rows in part.rows:
-                writer.write(rows)
-    points += part.points
+            networks, points = _replay_alerts(params, interim / "alerts.parquet", writer, progress)
+            captures = _replay_captures(params, seed, workspace)
+            endpoints = pending.result() if pending else _replay_endpoints(params, seed, workspace, progress)
+            for part in (endpoints, captures):
+                for rows in part.rows:
+                    writer.write(rows)
+                points += part.points
     write_drift_series(interim / "drift-series.parquet", points)
     report = {
-        "sources": {"ait": alerts, **part.sources},
-        "ordinary_rule_matches": part.rule_matches,
+        "sources": {"ait": networks, **endpoints.sources, **captures.sources},
+        "ordinary_rule_matches": endpoints.rule_matches,
         "rows": writer.rows_written,
         "drift_points": len(points),
     }
@@ -106,41 +109,44 @@ def run(params: ReplayParams, *, seed: int, workspace: Workspace, progress: Prog
 
 
 @dataclass(frozen=True, slots=True)
-class _EndpointPart:
-    """Rows, counts and drift points of everything that passes engines."""
+class _Part:
+    """Rows, counts by source, rule matches and drift points of sources that pass engines."""
 
     rows: list[ScoredRows]
     sources: dict[str, Any]
-    rule_matches: list[dict[str, Any]]
     points: list[DriftPoint]
+    rule_matches: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _replay_endpoints(
-    params: ReplayParams, seed: int, workspace: Workspace, progress: Progress | None = None
-) -> _EndpointPart:
-    """Replay endpoints, captures and rule positives; write the fleet's database and tables."""
+def _replay_endpoints(params: ReplayParams, seed: int, workspace: Workspace, progress: Progress | None = None) -> _Part:
+    """Replay the endpoints; write the fleet's database and tables."""
     interim = workspace.interim
     content = load_detection_content(interim / "rules.json", interim / "indicators.json")
-    events, positives = _endpoint_events(interim / "events.parquet", params)
+    events = _endpoint_events(interim / "events.parquet", params.max_events)
     clock = SimulatedClock(float(events.time_unix[0]) if len(events) else 0.0)
     collector = ReplayCollector("endpoint", "capture_label")
     endpoints = EndpointReplay(content, params, collector, seed=seed)
     with _open_fleet(interim / "fleet.db", clock) as store:
         endpoints.run(events, store, clock, progress)
     write_artefact(interim / "fleet-context.json", endpoints.fleet.to_json())
-    rows = [collector.rows({host: engine.reservoir.sample() for host, engine in endpoints.engines.items()})]
-    captures = CaptureReplay(content, params, seed)
-    capture_rows, captured, by_capture = captures.run(read_events_table(interim / "connections.parquet"))
-    positive_rows, positive, found = replay_positives(positives, content, seed=seed)
-    return _EndpointPart(
-        rows=[*rows, capture_rows, positive_rows],
+    rows = collector.rows({host: engine.reservoir.sample() for host, engine in endpoints.engines.items()})
+    return _Part([rows], {"endpoint": endpoints.report()}, collector.drift_points, rule_matches(content, collector))
+
+
+def _replay_captures(params: ReplayParams, seed: int, workspace: Workspace) -> _Part:
+    """Replay the network captures and the rule positives."""
+    interim = workspace.interim
+    content = load_detection_content(interim / "rules.json", interim / "indicators.json")
+    connections = read_events_table(interim / "connections.parquet")
+    rows, collector, by_capture = CaptureReplay(content, params, seed).run(connections)
+    positive_rows, positive, found = replay_positives(_positives(interim / "events.parquet"), content, seed=seed)
+    return _Part(
+        rows=[rows, positive_rows],
         sources={
-            "endpoint": endpoints.report(),
-            "network": captured.report() | {"captures": by_capture},
+            "network": collector.report() | {"captures": by_capture},
             "sigma": positive.report() | found,
         },
-        rule_matches=rule_matches(content, collector),
-        points=collector.drift_points + captured.drift_points,
+        points=collector.drift_points,
     )
 
 
@@ -169,13 +175,18 @@ def rule_matches(content: DetectionContent, collector: ReplayCollector) -> list[
     ]
 
 
-def _endpoint_events(path: Path, params: ReplayParams) -> tuple[EventBatch, EventBatch]:
-    """Return the endpoints' events in time order, and the rule positives apart from them."""
+def _endpoint_events(path: Path, most: int | None) -> EventBatch:
+    """Return the endpoints' events in time order, at most the first `most`."""
     events = read_events_table(path)
-    is_positive = np.array([source == "sigma" for source in events.source], dtype=np.bool_)
-    ordinary = np.flatnonzero(~is_positive)
-    ordinary = ordinary[np.argsort(events.time_unix[ordinary], kind="stable")][: params.max_events]
-    return events.take(ordinary), events.take(np.flatnonzero(is_positive))
+    ordinary = np.flatnonzero([source != POSITIVES for source in events.source])
+    return events.take(ordinary[np.argsort(events.time_unix[ordinary], kind="stable")][:most])
+
+
+def _positives(path: Path) -> EventBatch:
+    """Return the rule positives."""
+    sources = read_events_table(path, ["source"]).source
+    rows = [index for index, source in enumerate(sources) if source == POSITIVES]
+    return read_events_table(path).take(rows) if rows else EventBatch()
 
 
 def _open_fleet(database: Path, clock: SimulatedClock) -> FleetStore:
@@ -186,12 +197,13 @@ def _open_fleet(database: Path, clock: SimulatedClock) -> FleetStore:
 
 
 def _replay_alerts(
-    params: ReplayParams, path: Path, writer: FeatureTableWriter, points: list[DriftPoint], progress: Progress | None
-) -> dict[str, Any]:
-    """Replay the alert networks one after the other, so that one at a time lies in memory."""
+    params: ReplayParams, path: Path, writer: FeatureTableWriter, progress: Progress | None
+) -> tuple[dict[str, Any], list[DriftPoint]]:
+    """Replay the alert networks one after the other, so that the rows of one at a time lie in memory."""
     alerts = read_events_table(path, ALERT_COLUMNS)
     groups = np.array(alerts.group, dtype=np.str_)
     networks: dict[str, Any] = {}
+    points: list[DriftPoint] = []
     names = np.unique(groups).tolist()
     for done, network in enumerate(names):
         if progress:
@@ -202,4 +214,4 @@ def _replay_alerts(
         writer.write(rows)
         points += series
         networks[network] = summarise(rows)
-    return {"networks": networks, "alerts": sum(network["alerts"] for network in networks.values())}
+    return {"networks": networks, "alerts": sum(network["alerts"] for network in networks.values())}, points

@@ -176,7 +176,8 @@ def workspace(tmp_path):
         Event(time_unix=1e6 + 60.0 * index, host_id=host, event_class=3, group=group, source="zeek", event_type="conn",
               destination_address=address, destination_port=443, sent_bytes=100, label=label)
         for host, group, address, label in (
-            ("10.0.0.1", "c2", "198.51.100.7", "malware"), ("10.0.0.2", "office", "192.0.2.9", ""))
+            ("10.0.0.1", "c2", "198.51.100.7", "malware"), ("10.0.0.2", "office", "192.0.2.9", ""),
+            ("10.0.0.3", "c3", "192.0.2.50", "malware"))
         for index in range(40)
     ]  # fmt: skip
     write_events(space.interim / "events.parquet", EventBatch.from_events([*endpoint, positive, other]))
@@ -267,9 +268,14 @@ def test_contacts_of_a_timer_are_periodic_in_the_features(workspace):
     periodic = hits["beacon_periodicity"].to_numpy()
     assert (periodic[19:] > 0.9).all()
     assert not periodic[:19].any()
-    assert set(hits["label"].to_pylist()) == {1}
-    office = table.filter(np.array(table["network"].to_pylist()) == "office")
-    assert set(office["label"].to_pylist()) == {0}
+
+
+def test_a_label_is_an_attack_unless_an_indicator_was_drawn_from_it(workspace):
+    replay.run(PARAMS, seed=5, workspace=workspace)
+    table = pq.read_table(workspace.interim / "features.parquet")
+    networks = np.array(table["network"].to_pylist())
+    labels = {name: set(table.filter(networks == name)["label"].to_pylist()) for name in ("c2", "c3", "office")}
+    assert labels == {"c2": {None}, "c3": {1}, "office": {0}}
 
 
 def test_limits_shorten_the_replay(workspace):
