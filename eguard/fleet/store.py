@@ -94,7 +94,7 @@ class FleetStore:
             The database was made by a later version.
         """
         with self._database.write() as connection:
-            metadata.create_all(connection)
+            _create_tables(connection)
             found = connection.execute(sa.select(sa.func.max(schema_version.c.version))).scalar()
             if found is not None and found > SCHEMA_VERSION:
                 raise FleetStoreError(
@@ -306,3 +306,14 @@ class _Exclusive:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._lock.release()
+
+
+def _create_tables(connection: sa.Connection) -> None:
+    """Create missing tables and indexes, always in one order: the same history gives the same bytes of the file.
+
+    `MetaData.create_all` goes through a table's indexes as a set.
+    """
+    for table in metadata.sorted_tables:
+        connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+        for index in sorted(table.indexes, key=lambda index: str(index.name)):
+            connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
