@@ -71,11 +71,14 @@ def select(
         (capped[is_live[capped]], limits.sample_count),
         (capped[~is_live[capped]], limits.external_sample_cap),
     ):
-        budget = min(most, limits.sample_count - n_live)
-        picked, share = stratified_sample(
-            [stratum[rows] for stratum in strata], rank[rows], budget, limits.min_stratum_rows
+        picked, stand_for = stratified_sample(
+            [stratum[rows] for stratum in strata],
+            rank[rows],
+            weights[rows],
+            budget=min(most, limits.sample_count - n_live),
+            min_rows=limits.min_stratum_rows,
         )
-        weight[rows[picked]] = weights[rows[picked]] * share
+        weight[rows[picked]] = stand_for
         chosen.append(rows[picked])
         n_live += len(picked)
     kept = np.sort(np.concatenate(chosen))

@@ -178,10 +178,12 @@ def independent_units(
 def _sampled(table: pa.Table, max_rows: int) -> pa.Table:
     labels = pc.fill_null(table["label"], UNRESOLVED).to_numpy().astype(np.int64)
     strata = [_encode(table["network"])[0], _encode(table["rule_id"])[0], labels]
-    kept, share = stratified_sample(strata, hash_ranks(table["sample_id"].to_pylist()), max_rows, _MIN_STRATUM_ROWS)
+    rank = hash_ranks(table["sample_id"].to_pylist())
+    kept, weights = stratified_sample(
+        strata, rank, table["weight"].to_numpy(), budget=max_rows, min_rows=_MIN_STRATUM_ROWS
+    )
     sampled = table.take(kept)
-    weight = pa.array(sampled["weight"].to_numpy() * share)
-    return sampled.set_column(sampled.column_names.index("weight"), "weight", weight)
+    return sampled.set_column(sampled.column_names.index("weight"), "weight", pa.array(weights))
 
 
 def _encode(column: Any) -> tuple[Codes, tuple[str, ...]]:

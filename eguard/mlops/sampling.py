@@ -53,7 +53,7 @@ def cap_floods(
 
 
 def stratified_sample(
-    strata: Sequence[Codes], rank: NDArray[np.int64], budget: int, min_rows: int
+    strata: Sequence[Codes], rank: NDArray[np.int64], weights: NDArray[np.float64], *, budget: int, min_rows: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Keep at most `budget` rows: the same share of every stratum, but `min_rows` of each as far as it has them.
 
@@ -63,6 +63,8 @@ def stratified_sample(
         Together they name a row's stratum.
     rank : ndarray of int, shape (n,)
         Order of preference within a stratum.
+    weights : ndarray of float, shape (n,)
+        Signals that each row stands for.
     budget : int
         Rows kept at most. Where even `min_rows` a stratum exceed it, all strata get equally many.
     min_rows : int
@@ -72,15 +74,18 @@ def stratified_sample(
     -------
     kept : ndarray of int
         Rising.
-    weight : ndarray of float, shape (n_kept,)
-        Rows of its stratum that each stands for.
+    weights : ndarray of float, shape (n_kept,)
+        Signals that each kept row stands for now; every stratum's sum is what it was.
     """
     stratum, size = _group_codes(strata)
     if len(stratum) <= budget:
-        return np.arange(len(stratum)), np.ones(len(stratum))
+        return np.arange(len(stratum)), weights.copy()
     quota = _quotas(size, budget, min_rows)
     kept = np.sort(np.flatnonzero(_place_in_group(stratum, rank) < quota[stratum]))
-    return kept, size[stratum[kept]] / quota[stratum[kept]]
+    before = np.bincount(stratum, weights, len(size))
+    after = np.bincount(stratum[kept], weights[kept], len(size))
+    growth = np.divide(before, after, out=np.zeros(len(size)), where=after > 0.0)
+    return kept, weights[kept] * growth[stratum[kept]]
 
 
 def _quotas(size: NDArray[np.int64], budget: int, min_rows: int) -> NDArray[np.int64]:

@@ -5,6 +5,9 @@ import pandas as pd
 import pytest
 
 from eguard.detection.feature_contract import FEATURE_NAMES
+from eguard.mlops import corpus
+from eguard.mlops.dataset import load_dataset
+from eguard.mlops.workspace import Workspace
 
 
 def make_corpus(n=600):
@@ -34,3 +37,67 @@ def make_corpus(n=600):
 @pytest.fixture
 def build_corpus():
     return make_corpus
+
+
+def make_signals(n_networks=5, n_hosts=6, per_host=110, seed=5):
+    """Signals of several networks, one after the other: rules of known worth, two features that help, one scan."""
+    rng = np.random.default_rng(seed)
+    worth = np.array([0.02] * 6 + [0.3, 0.6, 0.9, 0.05])
+    frames = []
+    for network in range(n_networks):
+        for host in range(n_hosts):
+            rule = rng.integers(0, len(worth), per_host)
+            burst, silence = rng.random(per_host), rng.random(per_host)
+            odds = np.log(worth[rule] / (1 - worth[rule])) + 4 * (burst - 0.5) + 2 * (silence - 0.5)
+            label = (rng.random(per_host) < 1 / (1 + np.exp(-odds))).astype(int)
+            step = np.where(label == 1, np.where(rule == 8, "webshell", "cracking"), "")
+            time = 1.6e9 + network * 1e6 + np.sort(rng.random(per_host)) * 3 * 86_400
+            part = pd.DataFrame({"observed_at_unix": time, "label": label, "attack_step": step})
+            part["host_id"] = f"n{network}/h{host}"
+            part["network"] = f"n{network}"
+            part["rule_id"] = [f"R{code}" for code in rule]
+            part["rule_burst"], part["silence_before"] = burst, silence
+            frames.append(part)
+        flood = pd.DataFrame({"observed_at_unix": 1.6e9 + network * 1e6 + 200_000 + np.arange(200) / 10})
+        flood["label"], flood["attack_step"] = 1, "dirb"
+        flood["host_id"], flood["network"], flood["rule_id"] = f"n{network}/h0", f"n{network}", "R9"
+        flood["rule_burst"], flood["silence_before"] = 1.0, 0.0
+        frames.append(flood)
+    signals = pd.concat(frames, ignore_index=True)
+    signals["sample_id"] = [f"id{index:06d}" for index in range(len(signals))]
+    signals["source"], signals["event_class"], signals["label_source"] = "ait", "alert", "ait_labels"
+    signals["is_flood"] = signals["attack_step"] == "dirb"
+    signals["is_reservoir"], signals["severity"] = False, 0.5
+    signals["label"] = signals["label"].astype("Int8")
+    for name in FEATURE_NAMES:
+        if name not in signals:
+            signals[name] = 0.0
+    return signals
+
+
+@pytest.fixture
+def build_signals():
+    return make_signals
+
+
+@pytest.fixture
+def workspace_of(tmp_path):
+    """Write signals as a feature table and return the workspace."""
+
+    def build(signals):
+        workspace = Workspace(tmp_path)
+        workspace.interim.mkdir(parents=True, exist_ok=True)
+        signals.to_parquet(workspace.interim / "features.parquet", row_group_size=1000)
+        return workspace
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    """The corpus of five synthetic networks as a dataset; tests must not write to it."""
+    workspace = Workspace(tmp_path_factory.mktemp("dataset"))
+    workspace.interim.mkdir(parents=True)
+    make_signals().to_parquet(workspace.interim / "features.parquet")
+    corpus.run(corpus.CorpusParams(), seed=0, workspace=workspace)
+    return load_dataset(workspace.processed / "corpus.parquet")

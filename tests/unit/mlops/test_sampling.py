@@ -40,12 +40,13 @@ def test_groups_are_combinations_of_their_keys():
 def test_a_stratified_sample_keeps_its_budget_and_the_total(strata, budget, min_rows, seed):
     strata = np.array(strata)
     rank = np.random.default_rng(seed).permutation(len(strata))
-    kept, weight = stratified_sample([strata], rank, budget, min_rows)
+    before = np.random.default_rng(seed).uniform(1, 9, len(strata))
+    kept, weight = stratified_sample([strata], rank, before, budget=budget, min_rows=min_rows)
     assert len(kept) <= max(budget, 0)
     assert len(set(kept.tolist())) == len(kept)
     for stratum in np.unique(strata[kept]):
         in_stratum = strata[kept] == stratum
-        assert weight[in_stratum].sum() == pytest.approx((strata == stratum).sum())
+        assert weight[in_stratum].sum() == pytest.approx(before[strata == stratum].sum())
         chosen = kept[in_stratum]
         left_out = np.setdiff1d(np.flatnonzero(strata == stratum), chosen)
         assert not len(left_out) or rank[chosen].max() < rank[left_out].min()
@@ -53,7 +54,7 @@ def test_a_stratified_sample_keeps_its_budget_and_the_total(strata, budget, min_
 
 def test_small_strata_keep_their_floor():
     strata = np.array([0] * 9000 + [1] * 60 + [2] * 5)
-    kept, weight = stratified_sample([strata], np.arange(9065), 1000, 40)
+    kept, weight = stratified_sample([strata], np.arange(9065), np.ones(9065), budget=1000, min_rows=40)
     sizes = np.bincount(strata[kept])
     assert sizes.tolist()[1:] == [40, 5]
     assert 950 <= sizes[0] + 45 <= 1000
@@ -61,6 +62,6 @@ def test_small_strata_keep_their_floor():
 
 
 def test_what_fits_is_kept_whole():
-    kept, weight = stratified_sample([np.zeros(5, int)], np.arange(5), 5, 1)
+    kept, weight = stratified_sample([np.zeros(5, int)], np.arange(5), np.full(5, 2.0), budget=5, min_rows=1)
     assert kept.tolist() == [0, 1, 2, 3, 4]
-    assert weight.tolist() == [1.0] * 5
+    assert weight.tolist() == [2.0] * 5
