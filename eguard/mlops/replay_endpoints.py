@@ -120,6 +120,8 @@ class EndpointReplay:
             "seeded_profiles": sum(int(np.count_nonzero(e.profiles.prior_generation)) for e in self._engines.values()),
             "profiles": sum(len(engine.profiles) for engine in self._engines.values()),
             "fleet_overdispersion": self._overdispersion,
+            "held_windows_dropped": sum(e.profiles.held.dropped_windows_total for e in self._engines.values()),
+            "held_windows_waiting": sum(len(engine.profiles.held) for engine in self._engines.values()),
             "nights": self._nights,
         }
 
