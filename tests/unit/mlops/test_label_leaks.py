@@ -29,7 +29,8 @@ def test_the_size_of_an_alert_is_that_of_its_row_without_labels(tmp_path):
     assert event.event_bytes == len("1642213952,Wazuh: ClamAV database update,172.17.131.81,mail,W-Sys-Cav")
 
 
-ZEEK = "#separator \\x09\n#path\tconn\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tlabel\tdetailedlabel\n"
+FIELDS = "ts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tlabel\tdetailedlabel"
+ZEEK = f"#separator \\x09\n#path\tconn\n#fields\t{FIELDS}\n"
 CONNECTION = "1677024003.7\t10.0.0.1\t1024\t10.0.0.2\t5888\ttcp\t{}\t{}\n"
 
 
