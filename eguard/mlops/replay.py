@@ -92,14 +92,18 @@ def run(params: ReplayParams, *, seed: int, workspace: Workspace, progress: Prog
         with FeatureTableWriter(interim / "features.parquet") as writer:
             networks, points = _replay_alerts(params, interim / "alerts.parquet", writer, progress)
             captures = _replay_captures(params, seed, workspace)
-            endpoints = pending.result() if pending else _replay_endpoints(params, seed, workspace, progress)
-            for part in (endpoints, captures):
-                for rows in part.rows:
-                    writer.write(rows)
+            endpoints, positives = pending.result() if pending else _replay_endpoints(params, seed, workspace, progress)
+            for part in (endpoints, captures, positives):
+                writer.write(part.rows)
                 points += part.points
     write_drift_series(interim / "drift-series.parquet", points)
     report = {
-        "sources": {"ait": networks, **endpoints.sources, **captures.sources},
+        "sources": {
+            "ait": networks,
+            "endpoint": endpoints.report,
+            "network": captures.report,
+            "sigma": positives.report,
+        },
         "ordinary_rule_matches": endpoints.rule_matches,
         "rows": writer.rows_written,
         "drift_points": len(points),
@@ -110,19 +114,21 @@ def run(params: ReplayParams, *, seed: int, workspace: Workspace, progress: Prog
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Rows, counts by source, rule matches and drift points of sources that pass engines."""
+    """Rows, counts, drift points and rule matches of one source that passes engines."""
 
-    rows: list[ScoredRows]
-    sources: dict[str, Any]
+    rows: ScoredRows
+    report: dict[str, Any]
     points: list[DriftPoint]
     rule_matches: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _replay_endpoints(params: ReplayParams, seed: int, workspace: Workspace, progress: Progress | None = None) -> _Part:
-    """Replay the endpoints; write the fleet's database and tables."""
+def _replay_endpoints(
+    params: ReplayParams, seed: int, workspace: Workspace, progress: Progress | None = None
+) -> tuple[_Part, _Part]:
+    """Replay the endpoints, then the rule positives; write the fleet's database and tables."""
     interim = workspace.interim
     content = load_detection_content(interim / "rules.json", interim / "indicators.json")
-    events = _endpoint_events(interim / "events.parquet", params.max_events)
+    events, positives = _endpoint_events(interim / "events.parquet", params.max_events)
     clock = SimulatedClock(float(events.time_unix[0]) if len(events) else 0.0)
     collector = ReplayCollector("endpoint", "capture_label")
     endpoints = EndpointReplay(content, params, collector, seed=seed)
@@ -130,24 +136,21 @@ def _replay_endpoints(params: ReplayParams, seed: int, workspace: Workspace, pro
         endpoints.run(events, store, clock, progress)
     write_artefact(interim / "fleet-context.json", endpoints.fleet.to_json())
     rows = collector.rows({host: engine.reservoir.sample() for host, engine in endpoints.engines.items()})
-    return _Part([rows], {"endpoint": endpoints.report()}, collector.drift_points, rule_matches(content, collector))
+    matches = rule_matches(content, collector)
+    positive_rows, positive, found = replay_positives(positives, content, seed=seed)
+    return (
+        _Part(rows, endpoints.report(), collector.drift_points, matches),
+        _Part(positive_rows, positive.report() | found, positive.drift_points),
+    )
 
 
 def _replay_captures(params: ReplayParams, seed: int, workspace: Workspace) -> _Part:
-    """Replay the network captures and the rule positives."""
+    """Replay the network captures."""
     interim = workspace.interim
     content = load_detection_content(interim / "rules.json", interim / "indicators.json")
     connections = read_events_table(interim / "connections.parquet")
     rows, collector, by_capture = CaptureReplay(content, params, seed).run(connections)
-    positive_rows, positive, found = replay_positives(_positives(interim / "events.parquet"), content, seed=seed)
-    return _Part(
-        rows=[rows, positive_rows],
-        sources={
-            "network": collector.report() | {"captures": by_capture},
-            "sigma": positive.report() | found,
-        },
-        points=collector.drift_points,
-    )
+    return _Part(rows, collector.report() | {"captures": by_capture}, collector.drift_points)
 
 
 def load_detection_content(rules_path: Path, indicators_path: Path) -> DetectionContent:
@@ -175,18 +178,13 @@ def rule_matches(content: DetectionContent, collector: ReplayCollector) -> list[
     ]
 
 
-def _endpoint_events(path: Path, most: int | None) -> EventBatch:
-    """Return the endpoints' events in time order, at most the first `most`."""
+def _endpoint_events(path: Path, most: int | None) -> tuple[EventBatch, EventBatch]:
+    """Return the endpoints' events in time order, at most the first `most`, and the rule positives apart from them."""
     events = read_events_table(path)
-    ordinary = np.flatnonzero([source != POSITIVES for source in events.source])
-    return events.take(ordinary[np.argsort(events.time_unix[ordinary], kind="stable")][:most])
-
-
-def _positives(path: Path) -> EventBatch:
-    """Return the rule positives."""
-    sources = read_events_table(path, ["source"]).source
-    rows = [index for index, source in enumerate(sources) if source == POSITIVES]
-    return read_events_table(path).take(rows) if rows else EventBatch()
+    is_positive = np.array([source == POSITIVES for source in events.source], dtype=np.bool_)
+    ordinary = np.flatnonzero(~is_positive)
+    in_time = ordinary[np.argsort(events.time_unix[ordinary], kind="stable")][:most]
+    return events.take(in_time), events.take(np.flatnonzero(is_positive))
 
 
 def _open_fleet(database: Path, clock: SimulatedClock) -> FleetStore:
