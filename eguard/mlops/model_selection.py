@@ -189,17 +189,28 @@ def calibration_rows(data: Dataset, scores: Floats) -> tuple[Mask, Floats]:
 def fit_platt(raw_logit: Floats, labels: NDArray[np.int8], weights: Floats) -> tuple[float, float]:
     """Return slope and intercept that turn a raw logit into the logit of a probability.
 
+    With Platt's targets, (N1 + 1)/(N1 + 2) and 1/(N0 + 2) in the place of 1 and 0, a finite answer exists even where
+    the scores separate the labels.
+
     References
     ----------
-    J. Platt, Probabilistic outputs for support vector machines, 1999.
+    J. Platt, Probabilistic outputs for support vector machines, 1999, section 2.2.
     """
     center, scale = float(raw_logit.mean()), float(raw_logit.std()) or 1.0
+    is_attack = labels == 1
+    n_attacks, n_others = float(weights[is_attack].sum()), float(weights[~is_attack].sum())
+    target = np.where(is_attack, (n_attacks + 1.0) / (n_attacks + 2.0), 1.0 / (n_others + 2.0))
+    standardised = np.tile((raw_logit - center) / scale, 2)[:, np.newaxis]
     estimator = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8, max_iter=200)
-    estimator.fit(((raw_logit - center) / scale)[:, np.newaxis], labels, sample_weight=weights)
+    estimator.fit(
+        standardised,
+        np.repeat([1, 0], len(raw_logit)),
+        sample_weight=np.concatenate([weights * target, weights * (1.0 - target)]),
+    )
     slope = float(estimator.coef_[0, 0]) / scale
     intercept = float(estimator.intercept_[0]) - slope * center
     if slope < MIN_PLATT_SLOPE:
-        base = float(np.clip(weights @ (labels == 1) / weights.sum(), 1e-6, 1.0 - 1e-6))
+        base = (n_attacks + 1.0) / (n_attacks + n_others + 2.0)
         return MIN_PLATT_SLOPE, float(np.log(base / (1.0 - base))) - MIN_PLATT_SLOPE * center
     return slope, intercept
 
