@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from eguard.detection.feature_contract import FEATURE_NAMES
+from eguard.errors import ConfigError
 from eguard.mlops.classifiers import Boosting, Logistic, Specification
 from eguard.mlops.dataset import Dataset, load_dataset
 from eguard.mlops.fitted_features import PriorOrder
@@ -150,7 +151,7 @@ def select_and_fit(
     holdout = plan_holdout(data, profile.holdout_fraction)
     folds = plan_folds(data, holdout.training, params.cv_folds)
     options = _fitting_options(params)
-    linear, boosted = _specifications(params, profile)
+    linear, boosted = specifications(params, profile)
     results = cross_validate(data, folds, [*linear, *boosted], options, progress)
     chosen = _choose(results[: len(linear)], results[len(linear) :])
     rows, weights = calibration_rows(data, chosen.raw_logit)
@@ -173,8 +174,17 @@ def _fitting_options(params: TrainParams) -> FittingOptions:
     return FittingOptions(params.unit_balance_exponent, params.rule_balance_exponent, params.prior_order)
 
 
-def _specifications(params: TrainParams, profile: ResourceProfile) -> tuple[list[Specification], list[Specification]]:
-    """Return the candidates of both kinds, simplest first."""
+def specifications(params: TrainParams, profile: ResourceProfile) -> tuple[list[Specification], list[Specification]]:
+    """Return the candidates of both kinds, simplest first.
+
+    Raises
+    ------
+    ConfigError
+        A feature that may only raise the score does not exist.
+    """
+    unknown = [name for name in params.boosting_rising if name not in FEATURE_NAMES]
+    if unknown:
+        raise ConfigError(f"train.boosting_rising names {unknown[0]!r}, which is no feature", unknown=unknown)
     n_points = params.l2_grid_points or profile.l2_grid_points
     grid = np.geomspace(params.l2_largest, params.l2_smallest, n_points)
     linear: list[Specification] = [Logistic(float(f"{l2:.4g}"), profile.max_iterations) for l2 in grid]

@@ -80,6 +80,11 @@ def build_signals():
     return make_signals
 
 
+@pytest.fixture(scope="session")
+def small_signals():
+    return make_signals()
+
+
 @pytest.fixture
 def workspace_of(tmp_path):
     """Write signals as a feature table and return the workspace."""

@@ -1,0 +1,95 @@
+import json
+
+import numpy as np
+import pytest
+
+from eguard.detection.gate import ConformalGate
+from eguard.detection.model import load_model
+from eguard.errors import ConfigError
+from eguard.events import EventClass
+from eguard.mlops import calibrate, corpus, train
+from eguard.mlops.calibration_checks import coverage_by_simulation, transfer_check
+from eguard.mlops.workspace import Workspace
+
+TRAIN = train.TrainParams(resource_profile="tiny", l2_grid_points=1, bootstrap_replicates=20, boosting_leaf_nodes=())
+PARAMS = calibrate.CalibrateParams(alpha=0.05, simulations=50)
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory, small_signals):
+    workspace = Workspace(tmp_path_factory.mktemp("calibrate"))
+    workspace.interim.mkdir(parents=True)
+    small_signals.to_parquet(workspace.interim / "features.parquet")
+    corpus.run(corpus.CorpusParams(), seed=0, workspace=workspace)
+    train.run(TRAIN, seed=1, workspace=workspace)
+    return workspace, calibrate.run(PARAMS, seed=1, workspace=workspace)
+
+
+def model_of(workspace):
+    return load_model(json.loads((workspace.models / "signature-ml-model.json").read_text()))
+
+
+def test_the_gate_reads_what_was_written(calibrated):
+    workspace, report = calibrated
+    model = model_of(workspace)
+    document = json.loads((workspace.models / "calibration.json").read_text())
+    gate = ConformalGate.from_json(document, model_digest=model.digest)
+    assert gate.alpha == 0.05
+    assert gate.status(EventClass.ALERT) == "calibrated"
+    assert gate.groups["alert"].threshold == report["groups"]["alert"]["threshold"]
+
+
+def test_scores_are_of_benign_signals_of_hosts_that_were_held_out(calibrated, small_signals):
+    workspace, report = calibrated
+    held_out = small_signals[(small_signals["network"] == "n4") & (small_signals["label"] == 0)]
+    assert report["groups"]["pooled"]["n"] == len(held_out)
+    model = model_of(workspace)
+    rows = model.tables.apply(
+        held_out[list(train.FEATURE_NAMES)].to_numpy(float), np.full(len(held_out), 7), held_out["rule_id"].tolist()
+    )
+    document = json.loads((workspace.models / "calibration.json").read_text())
+    assert document["groups"]["pooled"]["scores"] == pytest.approx(np.sort(model.score(rows)))
+
+
+def test_at_most_alpha_of_the_calibration_scores_exceed_the_threshold(calibrated):
+    workspace, report = calibrated
+    scores = json.loads((workspace.models / "calibration.json").read_text())["groups"]["pooled"]["scores"]
+    assert np.mean(np.array(scores) > report["groups"]["pooled"]["threshold"]) <= 0.05
+
+
+def test_simulated_coverage_keeps_the_promise():
+    rng = np.random.default_rng(8)
+    result = coverage_by_simulation(rng.normal(size=2000), 0.05, rng, 400)
+    assert result["mean_rate"] == pytest.approx(result["beta_mean"], abs=0.004)
+    assert result["rate_95_percent_point"] == pytest.approx(result["beta_95_percent_point"], abs=0.012)
+
+
+def test_hosts_that_differ_break_the_transfer():
+    half = np.arange(2000) % 2 == 0
+    scores = np.random.default_rng(1).normal(np.where(half, 0.0, 1.5), 1.0)
+    low, high = (check["false_positive_rate"] for check in transfer_check(scores, half, 0.05, "marginal"))
+    assert low > 0.2
+    assert high < 0.01
+
+
+def test_too_few_scores_promise_nothing(calibrated):
+    workspace, _ = calibrated
+    report = calibrate.run(calibrate.CalibrateParams(alpha=0.001, simulations=10), seed=1, workspace=workspace)
+    assert (report["groups"]["pooled"]["status"], report["groups"]["pooled"]["threshold"]) == (
+        "insufficient_calibration",
+        None,
+    )
+    assert report["coverage_simulation"]["status"] == "insufficient_calibration"
+    calibrate.run(PARAMS, seed=1, workspace=workspace)
+
+
+def test_without_unseen_benign_signals_there_is_no_calibration(calibrated, tmp_path, small_signals):
+    workspace, _ = calibrated
+    other = Workspace(tmp_path)
+    other.models.mkdir()
+    for name in ("signature-ml-model.json", "signature-ml-model-metadata.json"):
+        (other.models / name).write_bytes((workspace.models / name).read_bytes())
+    other.interim.mkdir(parents=True)
+    small_signals[small_signals["network"] != "n4"].to_parquet(other.interim / "features.parquet")
+    with pytest.raises(ConfigError, match="no benign signal"):
+        calibrate.run(PARAMS, seed=1, workspace=other)
