@@ -127,7 +127,7 @@ def test_evaluating_twice_gives_the_same_bytes(evaluated):
 def test_a_missed_gate_leaves_the_model_unpromoted(copied):
     report = evaluate.run(EVALUATE.model_copy(update={"min_roc_auc": 0.9999}), seed=1, workspace=copied)
     assert not report["promoted"]
-    assert [gate["name"] for gate in report["gates"] if not gate["passed"]] >= ["holdout roc_auc"]
+    assert "holdout roc_auc" in [gate["name"] for gate in report["gates"] if not gate["passed"]]
 
 
 def test_asked_to_it_fails_after_writing(copied):
