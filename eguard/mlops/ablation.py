@@ -14,8 +14,8 @@ from eguard.detection.fitted_tables import RULE_PRECISION_INDEX
 from eguard.mlops.classifiers import Specification
 from eguard.mlops.dataset import Dataset
 from eguard.mlops.intervals import Estimate, difference, mean_estimate
-from eguard.mlops.model_selection import FittingOptions, fit_model
-from eguard.mlops.unseen_networks import average_precisions
+from eguard.mlops.model_selection import FittingOptions
+from eguard.mlops.unseen_networks import average_precisions, left_out_logits
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -53,19 +53,16 @@ def without_each_group(
 ) -> dict[str, Any]:
     """Refit without each group of features and report average precision on unseen networks, and what was lost.
 
-    A group of which no column varies in `data` changes nothing; it is listed as constant and not refitted.
+    A group of which no column varies on these networks has nothing to lose there; it is listed as constant.
     """
     groups = feature_groups()
-    varies = np.ptp(data.features, axis=0) > 0.0
+    varies = np.ptp(data.features[np.isin(data.units, units)], axis=0) > 0.0
     fitted = [index for index, feature in enumerate(FEATURES) if feature.source == "model"]
     varies[fitted] = True
 
     def estimate(without: tuple[int, ...]) -> Estimate:
-        scores = np.full(len(data), np.nan)
         removed = replace(options, without=without)
-        for unit in units:
-            rows = data.units == unit
-            scores[rows] = fit_model(data, ~rows, specification, removed).raw_logit(rows)
+        scores = left_out_logits(data, units, specification, removed)
         return mean_estimate(average_precisions(data, scores, units, seed=seed, n_replicates=n_replicates))
 
     everything = estimate(())

@@ -169,7 +169,11 @@ class Boosting:
         return "gradient_boosting"
 
     def fit(self, rows: Floats, labels: NDArray[np.int8], weights: Floats) -> Fitted:
-        """Fit; nothing is drawn at random below 200,000 rows, beyond them the seed fixes the binning sample."""
+        """Fit on one thread; beyond 200,000 rows a fixed seed draws the sample that thresholds are chosen from.
+
+        One thread, because here two gain little and, where other work runs, cost much: they wait for one another at
+        every node of every tree. The result is the same. Several fits side by side use the cores better.
+        """
         constraints = np.zeros(rows.shape[1])
         constraints[list(self.rising)] = 1.0
         estimator = HistGradientBoostingClassifier(
@@ -183,7 +187,8 @@ class Boosting:
             early_stopping=False,
             random_state=0,
         )
-        return FittedBoosting(estimator.fit(rows, labels, sample_weight=weights))
+        with threadpool_limits(limits=1, user_api="openmp"):
+            return FittedBoosting(estimator.fit(rows, labels, sample_weight=weights))
 
     def to_json(self) -> dict[str, Any]:
         """Return kind and hyperparameters."""

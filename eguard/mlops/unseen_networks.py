@@ -8,7 +8,9 @@ hyperparameters are shared; they were chosen by cross-validation that had some o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,9 @@ from eguard.mlops.model_selection import (
 from eguard.mlops.splits import Mask
 
 Floats = NDArray[np.float64]
+
+#: Models fitted side by side; the result does not depend on it.
+_FITS_AT_ONCE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +74,7 @@ def leave_networks_out(
     progress: Callable[[str, int, int], None] | None = None,
 ) -> UnseenScores:
     """Score each unit by a model of all the others, calibrated on the other units' left-out scores."""
-    raw = np.full(len(data), np.nan)
-    for done, unit in enumerate(units, 1):
-        rows = data.units == unit
-        raw[rows] = fit_model(data, ~rows, specification, options).raw_logit(rows)
-        if progress is not None:
-            progress("unseen networks", done, len(units))
+    raw = left_out_logits(data, units, specification, options, progress)
     probability = np.full(len(data), np.nan)
     thresholds = {}
     for unit in units:
@@ -86,6 +86,28 @@ def leave_networks_out(
             probability_of(raw[others], platt), data.labels[others], weights, target_precision
         ).threshold
     return UnseenScores(tuple(units), raw, probability, thresholds)
+
+
+def left_out_logits(
+    data: Dataset,
+    units: Sequence[int],
+    specification: Specification,
+    options: FittingOptions,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Floats:
+    """Return the raw logit of each unit's rows by a model of all the others, NaN elsewhere; shape (n,)."""
+
+    def logit_of(unit: int) -> Floats:
+        rows = data.units == unit
+        return fit_model(data, ~rows, specification, options).raw_logit(rows)
+
+    raw = np.full(len(data), np.nan)
+    with ThreadPoolExecutor(_FITS_AT_ONCE) as pool:
+        for done, (unit, logit) in enumerate(zip(units, pool.map(logit_of, units), strict=True), 1):
+            raw[data.units == unit] = logit
+            if progress is not None:
+                progress("unseen networks", done, len(units))
+    return raw
 
 
 def baseline_scores(data: Dataset, units: Sequence[int], options: FittingOptions) -> dict[str, Floats]:
