@@ -8,7 +8,6 @@ from eguard.detection.model import load_model
 from eguard.errors import ConfigError
 from eguard.events import EventClass
 from eguard.mlops import calibrate, corpus, train
-from eguard.mlops.calibration_checks import coverage_by_simulation, transfer_check
 from eguard.mlops.workspace import Workspace
 
 TRAIN = train.TrainParams(resource_profile="tiny", l2_grid_points=1, bootstrap_replicates=20, boosting_leaf_nodes=())
@@ -55,21 +54,6 @@ def test_at_most_alpha_of_the_calibration_scores_exceed_the_threshold(calibrated
     workspace, report = calibrated
     scores = json.loads((workspace.models / "calibration.json").read_text())["groups"]["pooled"]["scores"]
     assert np.mean(np.array(scores) > report["groups"]["pooled"]["threshold"]) <= 0.05
-
-
-def test_simulated_coverage_keeps_the_promise():
-    rng = np.random.default_rng(8)
-    result = coverage_by_simulation(rng.normal(size=2000), 0.05, rng, 400)
-    assert result["mean_rate"] == pytest.approx(result["beta_mean"], abs=0.004)
-    assert result["rate_95_percent_point"] == pytest.approx(result["beta_95_percent_point"], abs=0.012)
-
-
-def test_hosts_that_differ_break_the_transfer():
-    half = np.arange(2000) % 2 == 0
-    scores = np.random.default_rng(1).normal(np.where(half, 0.0, 1.5), 1.0)
-    low, high = (check["false_positive_rate"] for check in transfer_check(scores, half, 0.05, "marginal"))
-    assert low > 0.2
-    assert high < 0.01
 
 
 def test_too_few_scores_promise_nothing(calibrated):
