@@ -54,12 +54,6 @@ class Training:
     operating_point: OperatingPoint
     model: FittedModel
 
-    def held_out_hosts(self) -> list[str]:
-        """Return the hosts that no training row is of, among those held out."""
-        held_out = np.unique(self.data.hosts[self.holdout.held_out])
-        trained_on = np.unique(self.data.hosts[self.holdout.training])
-        return [self.data.names.hosts[host] for host in np.setdiff1d(held_out, trained_on).tolist()]
-
     def document(self) -> dict[str, Any]:
         """Return the model JSON."""
         header = ModelHeader(

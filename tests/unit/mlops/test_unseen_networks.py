@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score
 from eguard.mlops.baselines import RuleLogistic
 from eguard.mlops.classifiers import Logistic
 from eguard.mlops.intervals import difference, mean_estimate
-from eguard.mlops.model_selection import FittingOptions, fit_model
+from eguard.mlops.model_selection import FittingOptions, calibration_rows, fit_model, fit_platt, probability_of
 from eguard.mlops.unseen_networks import (
     average_precisions,
     baseline_scores,
@@ -30,12 +30,20 @@ def test_each_network_is_scored_by_a_model_of_the_others(dataset, scores):
     assert np.isfinite(scores.probability).all()
 
 
-def test_a_networks_own_labels_change_neither_its_scores_nor_its_threshold(dataset, scores):
+def test_a_networks_own_labels_do_not_change_its_scores(dataset, scores):
     rows = dataset.units == 1
     turned = dataclasses.replace(dataset, labels=np.where(rows, 1 - dataset.labels, dataset.labels).astype(np.int8))
     again = leave_networks_out(turned, range(5), SPECIFICATION, OPTIONS, target_precision=0.75)
     assert np.array_equal(again.raw_logit[rows], scores.raw_logit[rows])
     assert (again.raw_logit[~rows] != scores.raw_logit[~rows]).any()
+
+
+def test_a_networks_calibration_is_fitted_to_the_others(dataset, scores):
+    rows = dataset.units == 2
+    others, weights = calibration_rows(dataset, np.where(rows, np.nan, scores.raw_logit))
+    assert not (others & rows).any()
+    platt = fit_platt(scores.raw_logit[others], dataset.labels[others], weights)
+    assert np.array_equal(scores.probability[rows], probability_of(scores.raw_logit[rows], platt))
 
 
 def test_networks_with_few_attacks_are_not_left_out(dataset):
