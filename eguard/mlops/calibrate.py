@@ -93,7 +93,16 @@ def run(
         contract_sha256=contract_sha256(),
     )
     write_artefact(workspace.models / "calibration.json", document)
-    report = {
+    report = _report(params, model, benign, groups, seed)
+    write_report(workspace.reports / "calibration.json", report)
+    return report
+
+
+def _report(
+    params: CalibrateParams, model: Model, benign: BenignScores, groups: dict[str, CalibrationGroup], seed: int
+) -> dict[str, Any]:
+    """Return the thresholds, what they rest on, and how well they keep their promise."""
+    return {
         "alpha": params.alpha,
         "guarantee": params.guarantee,
         "model_digest": model.digest,
@@ -112,8 +121,6 @@ def run(
         "transfer": transfer_check(benign.scores, benign.half, params.alpha, params.guarantee),
         "health": _health(benign, np.random.default_rng(seed)),
     }
-    write_report(workspace.reports / "calibration.json", report)
-    return report
 
 
 def score_unseen_benign(

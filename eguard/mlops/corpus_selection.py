@@ -67,10 +67,8 @@ def select(
     weight = np.zeros(len(signals))
     n_live = 0
     chosen: list[NDArray[np.intp]] = []
-    for rows, most in (
-        (capped[is_live[capped]], limits.sample_count),
-        (capped[~is_live[capped]], limits.external_sample_cap),
-    ):
+    live, shipped = capped[is_live[capped]], capped[~is_live[capped]]
+    for rows, most in ((live, limits.sample_count), (shipped, limits.external_sample_cap)):
         picked, stand_for = stratified_sample(
             [stratum[rows] for stratum in strata],
             rank[rows],
@@ -82,18 +80,15 @@ def select(
         chosen.append(rows[picked])
         n_live += len(picked)
     kept = np.sort(np.concatenate(chosen))
-    return (
-        kept,
-        weight[kept],
-        {
-            "signals_per_host_rule_and_window": limits.flood_cap,
-            "window_seconds": limits.flood_window_seconds,
-            "signals_capped_away": len(candidates) - len(capped),
-            "signals_after_cap": len(capped),
-            "rows_sampled": len(kept),
-            "largest_weight": float(weight.max(initial=0.0)),
-        },
-    )
+    facts = {
+        "signals_per_host_rule_and_window": limits.flood_cap,
+        "window_seconds": limits.flood_window_seconds,
+        "signals_capped_away": len(candidates) - len(capped),
+        "signals_after_cap": len(capped),
+        "rows_sampled": len(kept),
+        "largest_weight": float(weight.max(initial=0.0)),
+    }
+    return kept, weight[kept], facts
 
 
 def _codes(column: pd.Series[Any]) -> NDArray[np.int64]:
