@@ -214,7 +214,9 @@ def test_rules_are_ordered_by_path_and_each_refusal_is_listed(tmp_path):
     assert seen == [("rules", 0, 3)]
 
 
-@pytest.mark.parametrize("content", [b"", b"not gzip", gzip.compress(b"{}\n"), gzip.compress(b"[1]\n")])
+@pytest.mark.parametrize(
+    "content", [b"", b"not gzip", gzip.compress(b"{}\n", mtime=0), gzip.compress(b"[1]\n", mtime=0)]
+)
 def test_a_damaged_rule_file_is_one_clear_error(tmp_path, content):
     path = tmp_path / "rules.ndjson.gz"
     path.write_bytes(content)
