@@ -101,7 +101,10 @@ _TABLE: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("file_path_depth", "separators (/ and \\) in the file path, min(n, 10)/10", "event", "text"),
     (
         "behavioral_alarm_count",
-        "drift and rate alarms of this process key in the last hour, min(n, 5)/5",
+        (
+            "drift and rate alarms of this process key in the last hour, min(n, 5)/5; for alerts of other engines those "
+            "of their network's rules (0 on an agent)"
+        ),
         "drift",
         "layers",
     ),

@@ -78,10 +78,3 @@ def without_each_group(
         if progress is not None:
             progress("without each group", done, len(groups))
     return report
-
-
-def agent_view(features: Floats) -> Floats:
-    """Return rows as an agent sees them: it knows no other host, so feature 42 is 0."""
-    local = features.copy()
-    local[:, _COOCCURRENCE] = 0.0
-    return local

@@ -8,6 +8,7 @@ commonest on the first day, and `other`: what comes later must not decide how it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from eguard.detection.rule_drift import NAMED_RULES, commonest_rules
 from eguard.estimators import jensen_shannon_bias_nats, jensen_shannon_nats
 from eguard.events import EventBatch
 
-NAMED_RULES: Final = 63
 HOUR_SECONDS: Final = 3600.0
 DAY_SECONDS: Final = 86_400.0
 
@@ -95,12 +96,9 @@ def write_drift_series(path: Path, points: Sequence[DriftPoint]) -> None:
 
 def _rule_classes(alerts: EventBatch, first_day_ends: float) -> NDArray[np.intp]:
     """Return the class of each alert: 0 to 62 for the rules commonest on the first day, the last for all others."""
-    rules, codes = np.unique(np.array(alerts.rule_id, dtype=np.str_), return_inverse=True)
-    counts = np.bincount(codes[alerts.time_unix < first_day_ends], minlength=len(rules))
-    commonest = np.lexsort((rules, -counts))[:NAMED_RULES]
-    class_of = np.full(len(rules), len(commonest), dtype=np.intp)
-    class_of[commonest[counts[commonest] > 0]] = np.flatnonzero(counts[commonest] > 0)
-    return class_of[codes]
+    first_day = int(np.searchsorted(alerts.time_unix, first_day_ends))
+    named = commonest_rules(Counter(alerts.rule_id[:first_day]))
+    return np.array([named.get(rule, NAMED_RULES) for rule in alerts.rule_id], dtype=np.intp)
 
 
 def _series(

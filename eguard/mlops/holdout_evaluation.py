@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from eguard.detection.feature_contract import FEATURE_NAMES, contract_sha256
 from eguard.detection.model import Model, load_model
 from eguard.errors import ModelError
+from eguard.events import EventClass
 from eguard.mlops.adversarial import adversarial_shrinkages
 from eguard.mlops.attack_steps import step_figures
 from eguard.mlops.baselines import RuleLogistic, severity_scores
@@ -22,12 +23,36 @@ from eguard.mlops.splits import Holdout, Mask
 
 Floats = NDArray[np.float64]
 _COOCCURRENCE: Final = FEATURE_NAMES.index("fleet_cooccurrence")
+_DRIFT_ALARMS: Final = FEATURE_NAMES.index("behavioral_alarm_count")
 
 
 def filled_features(model: Model, data: Dataset, rows: Mask) -> Floats:
     """Return the feature rows of a mask with columns 7 and 41 from the model's own tables."""
     rules = [data.names.rules[rule] for rule in data.rules[rows].tolist()]
     return model.tables.apply(data.features[rows], data.event_class[rows], rules)
+
+
+def agent_view(features: Floats, event_class: NDArray[np.integer]) -> Floats:
+    """Return feature rows as an agent sees them, which knows its own host alone.
+
+    Feature 42, other hosts with the same rule, is 0, and so is feature 23 of other engines' alerts: the drift of a
+    network's rules is known where the alerts of all its hosts meet.
+
+    Parameters
+    ----------
+    features : ndarray of float64, shape (n, 43)
+    event_class : ndarray of int, shape (n,)
+        Class of each signal.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, 43)
+        A copy.
+    """
+    local = features.copy()
+    local[:, _COOCCURRENCE] = 0.0
+    local[event_class == int(EventClass.ALERT), _DRIFT_ALARMS] = 0.0
+    return local
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +89,7 @@ class HoldoutEvaluation:
         """
         rows = self.split.held_out & ~self.data.is_flood
         features = filled_features(self.model, self.data, rows)
-        local = features.copy()
-        local[:, _COOCCURRENCE] = 0.0
+        local = agent_view(features, self.data.event_class[rows])
         scores = self.model.score(features)
         sample = self._sample(rows, scores)
         signals = HostSample(sample.labels, scores, np.ones(len(scores)), sample.hosts)

@@ -208,8 +208,9 @@ def _replay_alerts(
             progress(f"alerts of {network}", done, len(names))
         rows_of = np.flatnonzero(groups == network)
         rows_of = rows_of[np.argsort(alerts.time_unix[rows_of], kind="stable")][: params.max_alerts]
-        rows, series = NetworkReplay(network).run(alerts.take(rows_of))
+        replay = NetworkReplay(network)
+        rows, series = replay.run(alerts.take(rows_of))
         writer.write(rows)
         points += series
-        networks[network] = summarise(rows)
+        networks[network] = {**summarise(rows), "drift_alarms": replay.drift.alarms}
     return {"networks": networks, "alerts": sum(network["alerts"] for network in networks.values())}, points

@@ -1,8 +1,8 @@
 """Alert-only sources in replay: networks of hosts of which nothing is known but other engines' alerts.
 
 There are no processes, so there are no process baselines. Each host has its alert context, each network its
-co-occurrence and its nightly tables, and the drift series are over the distribution of rules. An alert's features are
-those that an engine would give it.
+co-occurrence, its drift alarms and its nightly tables, and the drift series are over the distribution of rules. An
+alert's features are those that an engine would give it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from eguard.detection.features import N_FEATURES, FeatureInputs, extract_feature
 from eguard.detection.fitted_tables import FittedTables
 from eguard.detection.fleet_context import FleetContext
 from eguard.detection.fleet_shares import FleetShares
+from eguard.detection.rule_drift import RuleDrift
 from eguard.events import EventBatch
 from eguard.mlops.drift_series import DriftPoint, rule_series
 from eguard.mlops.feature_table import FLOOD_STEPS, ScoredRows
@@ -40,6 +41,11 @@ class NetworkReplay:
         Its name.
     tables : FittedTables, optional
         A model's tables for features 7 and 41; without them those are 0.
+
+    Attributes
+    ----------
+    drift : RuleDrift
+        Drift of the network's rules; counts its alarms.
     """
 
     def __init__(self, network: str, tables: FittedTables | None = None) -> None:
@@ -47,6 +53,7 @@ class NetworkReplay:
         self._tables = tables
         self._contexts: dict[str, AlertContext] = {}
         self._cooccurrence = FleetCooccurrence()
+        self.drift = RuleDrift()
         self._shares = FleetShares()
         self._fleet = FleetContext()
 
@@ -65,7 +72,8 @@ class NetworkReplay:
             parts += [(rows + start, values) for rows, values in self._replay_day(alerts.slice(start, stop))]
             self._fleet = self._shares.nightly((float(days[start]) + 1.0) * DAY_SECONDS)
         others = self._cooccurrence.update(alerts.host_id, alerts.rule_id, alerts.time_unix)
-        return self._rows(alerts, _gathered(parts), others), rule_series(alerts, self.network)
+        drift_alarms = self.drift.update(alerts.rule_id, alerts.time_unix)
+        return self._rows(alerts, _gathered(parts), others, drift_alarms), rule_series(alerts, self.network)
 
     def _replay_day(self, alerts: EventBatch) -> Iterator[tuple[NDArray[np.intp], ContextColumns]]:
         """Give each host its alerts of one day, under the tables of the night before; yield positions and context."""
@@ -79,7 +87,9 @@ class NetworkReplay:
             yield rows, known.update_keys(alerts.time_unix[rows], keys, detectors)
         self._shares.observe(alerts.host_id, alerts.rule_id, alerts.time_unix)
 
-    def _features(self, alerts: EventBatch, context: ContextColumns, others: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _features(
+        self, alerts: EventBatch, context: ContextColumns, others: NDArray[np.int64], drift_alarms: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
         """Return the feature rows, extracted block by block so that the columns in between stay small."""
         rows = np.empty((len(alerts), N_FEATURES))
         for start in range(0, len(alerts), BLOCK_ALERTS):
@@ -87,12 +97,15 @@ class NetworkReplay:
             inputs = FeatureInputs.from_batch(alerts.slice(block.start, block.stop))
             inputs.layers_fired = np.ones(len(inputs))  # the alert itself
             inputs.cooccurring_hosts = others[block]
+            inputs.behavioural_alarms_1h = drift_alarms[block]
             parts = {column.name: getattr(context, column.name)[block] for column in fields(context)}
             inputs.set_context(ContextColumns(**parts))
             rows[block] = extract_features(inputs, self._tables)
         return rows
 
-    def _rows(self, alerts: EventBatch, context: ContextColumns, others: NDArray[np.int64]) -> ScoredRows:
+    def _rows(
+        self, alerts: EventBatch, context: ContextColumns, others: NDArray[np.int64], drift_alarms: NDArray[np.int64]
+    ) -> ScoredRows:
         is_attack = np.array([bool(step) for step in alerts.label], dtype=np.bool_)
         return ScoredRows(
             source="ait",
@@ -106,7 +119,7 @@ class NetworkReplay:
             label=is_attack.astype(np.int8),
             label_source=["ait_labels"] * len(alerts),
             severity=np.full(len(alerts), DEFAULT_SEVERITY),
-            features=self._features(alerts, context, others),
+            features=self._features(alerts, context, others, drift_alarms),
         )
 
 
