@@ -102,8 +102,8 @@ _TABLE: Final[tuple[tuple[str, str, str, str], ...]] = (
     (
         "behavioral_alarm_count",
         (
-            "drift and rate alarms of this process key in the last hour, min(n, 5)/5; for alerts of other engines those "
-            "of their network's rules (0 on an agent)"
+            "drift and rate alarms of this process key in the last hour, min(n, 5)/5; for alerts of other engines "
+            "those of their network's rules (0 on an agent)"
         ),
         "drift",
         "layers",

@@ -48,6 +48,15 @@ def test_another_mix_alarms_and_the_alarm_counts_for_an_hour():
     assert quiet[1] == 0
 
 
+def test_a_rule_unknown_on_the_first_day_is_no_known_rule():
+    drift = RuleDrift(OPTIONS)
+    times = np.arange(128 * 60) * 20.0
+    drift.update(["a"] * len(times), times)
+    assert drift.alarms == 0
+    drift.update(["new"] * (128 * 12), times[-1] + 20.0 * np.arange(1, 128 * 12 + 1))
+    assert drift.alarms >= 1
+
+
 def test_a_burst_alarms_by_its_rate_alone():
     rules, times = stream()
     burst, later = stream(n=128 * 12, seed=6, start=3 * DAY, seconds=30.0)
