@@ -50,7 +50,7 @@ def test_another_mix_alarms_and_the_alarm_counts_for_an_hour():
 
 def test_a_rule_unknown_on_the_first_day_is_no_known_rule():
     drift = RuleDrift(OPTIONS)
-    times = np.arange(128 * 60) * 20.0
+    times = np.arange(128 * 300) * 20.0
     drift.update(["a"] * len(times), times)
     assert drift.alarms == 0
     drift.update(["new"] * (128 * 12), times[-1] + 20.0 * np.arange(1, 128 * 12 + 1))
