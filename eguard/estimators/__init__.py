@@ -13,6 +13,7 @@ from eguard.estimators.aggregation import (
     aggregate_distributions,
     aggregate_many,
 )
+from eguard.estimators.beacon import BeaconOptions, BeaconScores, beacon_regularity, destination_rarity
 from eguard.estimators.conformal import (
     ConformalThreshold,
     MondrianThresholds,
@@ -25,7 +26,7 @@ from eguard.estimators.conformal import (
 from eguard.estimators.cusum import Cusum, CusumBank
 from eguard.estimators.dirichlet import dirichlet_posterior, seed_concentration, smoothed_prior_mean
 from eguard.estimators.divergence import jensen_shannon_bias_nats, jensen_shannon_nats, kl_divergence_bits
-from eguard.estimators.geometric_median import geometric_median
+from eguard.estimators.geometric_median import geometric_median, geometric_medians
 from eguard.estimators.martingale import ConformalMartingale, simple_jumper_log_wealth
 from eguard.estimators.mutual_information import (
     joint_counts,
@@ -50,6 +51,8 @@ from eguard.estimators.two_sample import two_sample_ks
 
 __all__ = [
     "Adwin",
+    "BeaconOptions",
+    "BeaconScores",
     "ConformalMartingale",
     "ConformalThreshold",
     "Cusum",
@@ -67,12 +70,15 @@ __all__ = [
     "adwin_epsilon",
     "aggregate_distributions",
     "aggregate_many",
+    "beacon_regularity",
     "bowley_skewness",
     "conformal_p_values",
     "conformal_rank",
     "conformal_threshold",
+    "destination_rarity",
     "dirichlet_posterior",
     "geometric_median",
+    "geometric_medians",
     "huber_location",
     "jensen_shannon_bias_nats",
     "jensen_shannon_nats",

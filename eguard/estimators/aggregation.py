@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eguard.errors import EstimatorInputError
-from eguard.estimators.geometric_median import geometric_median
+from eguard.estimators.geometric_median import geometric_medians
 from eguard.estimators.order_statistics import (
     column_slices,
     for_each,
@@ -261,7 +261,7 @@ def _reduce_block(votes: Array, keys: NDArray[np.intp], alpha: float, method: Me
     """Return the estimates, shape (m, d), of writable votes in the order (key, class, agent), shape (m, d, n)."""
     _check_votes(votes, keys)
     if method == "geometric_median":
-        return np.stack([geometric_median(key_votes.T) for key_votes in votes])
+        return geometric_medians(np.ascontiguousarray(votes.transpose(0, 2, 1)))
     if method == "trimmed_mean":
         votes.sort(axis=-1)
         return sorted_trimmed_mean(votes, trim_count(votes.shape[-1], alpha))

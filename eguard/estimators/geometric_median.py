@@ -56,45 +56,87 @@ def geometric_median(x: ArrayLike) -> Array:
     [0.5, 0.5]
     """
     points = as_finite("x", x, ndim=2)
-    center: Array = np.median(points, axis=0)
-    offsets = points - center
-    spread = float(np.median(np.linalg.norm(offsets, axis=1)))
-    if spread == 0.0:
-        # At least half of the rows coincide: no other point can be nearer to all.
-        return center
-    offsets /= spread
-    # The hull of the rows holds the answer; rounding may not.
-    median: Array = np.clip(center + spread * _weiszfeld(offsets), points.min(axis=0), points.max(axis=0))
+    median: Array = geometric_medians(points[None])[0]
     return median
 
 
+def geometric_medians(x: ArrayLike) -> Array:
+    """Return the geometric median of many samples of one size, sample for sample equal to :func:`geometric_median`.
+
+    Parameters
+    ----------
+    x : array_like of shape (m, n_agents, d)
+        Finite; one sample an entry.
+
+    Returns
+    -------
+    ndarray of shape (m, d)
+        A sample's median does not depend on the samples beside it.
+
+    Raises
+    ------
+    EstimatorInputError
+        `x` is empty, not finite or not three-dimensional.
+
+    Notes
+    -----
+    All samples step together and leave as they arrive, so that a sample near a tie, which takes thousands of steps,
+    does not hold up the rest.
+
+    Examples
+    --------
+    >>> geometric_medians([np.eye(3), np.full((3, 3), 1 / 3)]).round(9).tolist()
+    [[0.333333333, 0.333333333, 0.333333333], [0.333333333, 0.333333333, 0.333333333]]
+    """
+    samples = as_finite("x", x, ndim=3)
+    medians: Array = np.median(samples, axis=1)
+    offsets = samples - medians[:, None]
+    spread = np.median(np.linalg.norm(offsets, axis=2), axis=1)
+    # Where at least half of the rows coincide, no other point can be nearer to all.
+    moving = np.flatnonzero(spread > 0.0)
+    if moving.size:
+        scaled = offsets[moving] / spread[moving, None, None]
+        found = medians[moving] + spread[moving, None] * _weiszfeld(scaled)
+        # The hull of the rows holds the answer; rounding may not.
+        medians[moving] = np.clip(found, samples[moving].min(axis=1), samples[moving].max(axis=1))
+    return medians
+
+
 def _weiszfeld(points: Array) -> Array:
-    """Return the geometric median of points centred on 0 with spread 1."""
-    location: Array = points.mean(axis=0)
+    """Return the geometric medians, shape (m, d), of samples of shape (m, n, d) centred on 0 with spread 1."""
+    answer: Array = points.mean(axis=1)
+    active = np.arange(len(points))
+    location = answer.copy()
     for _ in range(MAX_STEPS):
-        distances = np.linalg.norm(points - location, axis=1)
-        nearest = int(distances.argmin())
-        if distances[nearest] < NEAR_A_POINT and _is_optimal(points, points[nearest]):
-            vertex: Array = points[nearest].copy()
-            return vertex
+        distances = np.linalg.norm(points - location[:, None], axis=2)
         moved = _vardi_zhang_step(points, location, distances)
-        change = float(np.abs(moved - location).max())
+        done = np.abs(moved - location).max(axis=1) <= STEP_TOLERANCE
+        nearest = distances.argmin(axis=1)
+        for row in np.flatnonzero(distances.min(axis=1) < NEAR_A_POINT).tolist():
+            vertex = points[row, nearest[row]]
+            if _is_optimal(points[row], vertex):
+                moved[row], done[row] = vertex, True
         location = moved
-        if change <= STEP_TOLERANCE:
-            break
-    return location
+        if done.any():
+            answer[active[done]] = location[done]
+            points, location, active = points[~done], location[~done], active[~done]
+            if not active.size:
+                return answer
+    answer[active] = location
+    return answer
 
 
 def _vardi_zhang_step(points: Array, location: Array, distances: Array) -> Array:
     apart = distances > 0.0
-    weights = 1.0 / distances[apart]
-    target: Array = weights @ points[apart] / weights.sum()
-    coincident = points.shape[0] - int(np.count_nonzero(apart))
-    if coincident == 0:
+    weights = np.divide(1.0, distances, out=np.zeros_like(distances), where=apart)
+    total = weights.sum(axis=1)[:, None]
+    target: Array = (weights[:, None] @ points)[:, 0] / total
+    coincident = np.count_nonzero(~apart, axis=1)[:, None]
+    if not coincident.any():
         return target
-    pull = float(np.linalg.norm(weights @ (points[apart] - location)))
-    stay = min(1.0, coincident / pull) if pull > 0.0 else 1.0
-    step: Array = (1.0 - stay) * target + stay * location
+    pull = np.linalg.norm(total * (target - location), axis=1)[:, None]
+    stay = np.minimum(1.0, np.divide(coincident, pull, out=np.ones_like(pull), where=pull > 0.0))
+    step: Array = np.where(coincident > 0, (1.0 - stay) * target + stay * location, target)
     return step
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eguard.errors import EstimatorInputError
-from eguard.estimators import geometric_median
+from eguard.estimators import geometric_median, geometric_medians
 from eguard.estimators.geometric_median import _vardi_zhang_step
 
 
@@ -51,11 +51,26 @@ def test_three_one_hot_votes_meet_in_the_middle_of_the_simplex():
 
 def test_the_step_from_a_point_is_shortened_by_that_points_own_weight():
     points = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
-    step = _vardi_zhang_step(points, points[0], np.linalg.norm(points, axis=1))
+    step = _vardi_zhang_step(points[None], points[:1], np.linalg.norm(points, axis=1)[None])[0]
     # Weights 1/2, 1/2, 1/sqrt(8); the pull is (1 + 1/sqrt(2)) in both coordinates.
     target = (1.0 + 2.0 / math.sqrt(8.0)) / (1.0 + 1.0 / math.sqrt(8.0))
     pull = math.sqrt(2.0) * (1.0 + 1.0 / math.sqrt(2.0))
     np.testing.assert_allclose(step, (1.0 - 1.0 / pull) * target, rtol=1e-14)
+
+
+def test_many_samples_together_equal_each_alone():
+    rng = np.random.default_rng(4)
+    samples = rng.dirichlet(np.full(8, 0.7), size=(30, 21))
+    samples[3, :12] = samples[3, 0]  # a majority at one point
+    samples[5, :10] = np.eye(8)[7]  # a large minority there
+    together = geometric_medians(samples)
+    for sample, median in zip(samples, together, strict=True):
+        np.testing.assert_array_equal(geometric_median(sample), median)
+
+
+def test_a_batch_of_single_samples_is_refused():
+    with pytest.raises(EstimatorInputError):
+        geometric_medians([[0.5, 0.5]])
 
 
 @pytest.mark.parametrize("x", [[], [1.0, 2.0], [[np.nan, 1.0]], [[[1.0]]]])
