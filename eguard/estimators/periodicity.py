@@ -19,6 +19,8 @@ MAX_OBSERVATIONS = 256
 # Events closer than this are one burst: a page and its pictures, a message in two packets.
 BURST_SECONDS = 1.0
 SLICES = 12
+# What rounding may take from an event that lies on the edge between two slices, in slices.
+EDGE = 1e-9
 
 WEIGHT_TIMER = 0.40
 WEIGHT_SYMMETRY = 0.20
@@ -168,6 +170,19 @@ def bowley_skewness(x: ArrayLike) -> float:
     return (high + low - 2.0 * middle) / (high - low) if high > low else 0.0
 
 
+def slice_numbers(fraction: Array) -> NDArray[np.int64]:
+    """Return in which of the twelve slices of a span each event lies, given as a fraction of the span.
+
+    An event on the edge of two slices belongs to the later one, whichever way its fraction was rounded.
+
+    Examples
+    --------
+    >>> slice_numbers(np.array([0.0, 1 / 12 - 1e-12, 0.49, 1.0])).tolist()
+    [0, 1, 5, 11]
+    """
+    return np.minimum((fraction * SLICES + EDGE).astype(np.int64), SLICES - 1)
+
+
 def _score(times: Array, skipped: int, *, bursts_merged: bool) -> Periodicity:
     intervals = np.diff(times)
     phase, coherence = interval_phase(intervals)
@@ -197,7 +212,6 @@ def _count_regularity(times: Array) -> float:
 
     Counts of a perfect timer still differ by one from slice to slice; a deviation of half an event is forgiven.
     """
-    slices = np.minimum((times / times[-1] * SLICES).astype(np.int64), SLICES - 1)
-    counts = np.bincount(slices, minlength=SLICES)
+    counts = np.bincount(slice_numbers(times / times[-1]), minlength=SLICES)
     variation = max(0.0, float(counts.std()) - 0.5) / float(counts.mean())
     return max(0.0, 1.0 - variation) * float(np.count_nonzero(counts)) / SLICES
