@@ -125,10 +125,11 @@ class Sightings:
         number, row, offsets = _last(self.seen[rows], rings.length)
         before = self._seen_before[group]
         is_held = number < before[row]
-        fresh = np.where(is_held, 0, number + (self._accepted_cuts[group] - before)[row])
-        gaps, sizes = self._gaps[fresh], self._sizes[fresh]
+        gaps, sizes = np.empty_like(number), np.empty_like(number)
         held, column = self.slots[rows][row[is_held]], number[is_held] % rings.length
         gaps[is_held], sizes[is_held] = rings.gaps[held, column], rings.sizes[held, column]
+        fresh = (number + (self._accepted_cuts[group] - before)[row])[~is_held]
+        gaps[~is_held], sizes[~is_held] = self._gaps[fresh], self._sizes[fresh]
         return Contacts(gaps, sizes, offsets)
 
     def write(self) -> int:
