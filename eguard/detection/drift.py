@@ -20,9 +20,9 @@ from eguard.estimators import PageHinkleyBank
 ALARM_SECONDS: Final = 3600.0
 MAX_ALARMS: Final = 5
 #: Smallest deviation of the logarithm of the rate: steadier keys would alarm on changes of a few percent.
-_RATE_DEVIATION_FLOOR: Final = 0.1
+RATE_DEVIATION_FLOOR: Final = 0.1
 #: Rates are not resolved below this duration of a window, in seconds.
-_MIN_DURATION_SECONDS: Final = 1e-3
+MIN_DURATION_SECONDS: Final = 1e-3
 
 
 class DriftBank:
@@ -39,7 +39,7 @@ class DriftBank:
     def __init__(self, capacity: int, options: WindowOptions) -> None:
         self._options = options
         self._divergence = self._bank(capacity, floor=None)
-        self._rate = self._bank(capacity, floor=_RATE_DEVIATION_FLOOR)
+        self._rate = self._bank(capacity, floor=RATE_DEVIATION_FLOOR)
         self._alarms: dict[int, tuple[float, ...]] = {}
 
     def _bank(self, capacity: int, floor: float | None) -> PageHinkleyBank:
@@ -59,7 +59,7 @@ class DriftBank:
 
     def update_rate(self, slots: NDArray[np.intp], duration_seconds: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which of `slots` alarm on the rate of the windows they have just closed."""
-        floored = np.maximum(duration_seconds, _MIN_DURATION_SECONDS)
+        floored = np.maximum(duration_seconds, MIN_DURATION_SECONDS)
         return self._rate.update(slots, np.log(self._options.window_events / floored))
 
     def note_alarm(self, slot: int, time_unix: float) -> None:
