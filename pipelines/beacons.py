@@ -1,0 +1,7 @@
+"""Evaluate the beacon score and set its threshold."""
+
+from eguard.mlops import beacons
+from pipelines.stage import run_stage
+
+if __name__ == "__main__":
+    run_stage("beacons", beacons.run)
