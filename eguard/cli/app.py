@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from eguard import __version__
-from eguard.cli import bundle, ml
+from eguard.cli import bundle, ml, simulate
 from eguard.errors import BundleError, ConfigError, EguardError, GateFailedError, MissingExtraError
 from eguard.logs import configure_logging
 
@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(ml.app, name="ml")
+app.add_typer(simulate.app, name="simulate")
 
 
 def _print_version(wanted: bool) -> None:

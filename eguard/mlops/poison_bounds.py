@@ -14,6 +14,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from eguard.errors import ConfigError
 from eguard.estimators import aggregate_distributions, trimmed_mean
 
 Floats = NDArray[np.float64]
@@ -23,6 +24,22 @@ Aggregator = Literal["mean", "trimmed_mean", "trimmed_median", "geometric_median
 AGGREGATORS: Final[tuple[Aggregator, ...]] = get_args(Aggregator)
 #: Share trimmed at each end by the fleet's rule.
 TRIM_ALPHA: Final = 0.05
+
+
+def aggregator_named(name: str) -> Aggregator:
+    """Return the aggregator of that name.
+
+    Raises
+    ------
+    ConfigError
+        There is none; the remedy lists those there are.
+    """
+    for aggregator in AGGREGATORS:
+        if aggregator == name:
+            return aggregator
+    raise ConfigError(
+        f"there is no aggregator {name!r}", remedy=f"Choose one of: {', '.join(AGGREGATORS)}.", parameter="aggregator"
+    )
 
 
 def max_liars(n_agents: int, share: float) -> int:
