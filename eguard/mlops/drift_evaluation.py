@@ -55,6 +55,8 @@ class _Task:
     stream: str
     scope: Scope
     rows: NDArray[np.intp]
+    #: The same series with the whole attack removed.
+    controls: NDArray[np.intp]
     end_unix: float
     episodes: list[list[Episode]]
     blocked: list[tuple[float, float]]
@@ -108,6 +110,7 @@ class Evaluation:
                         own,
                         armed[task.rows],
                         task.episodes,
+                        controls_unix=[alarms[row] for row in task.controls],
                         end_unix=task.end_unix,
                         blocked=task.blocked,
                         horizon_hours=horizon_hours,
@@ -186,8 +189,9 @@ class Evaluation:
     def steps_report(self, steps: Iterable[str], most_per_week: float) -> list[dict[str, Any]]:
         """Return, for each step alone in its stream, on how many networks each detector found it.
 
-        ``default`` counts networks at the default settings; ``chosen`` is the mean, over the networks that choose, of
-        the share of the others on which it was found.
+        ``default`` counts networks at the default settings, and ``anyway`` those on which the detector alarms there and
+        then without the step too; ``chosen`` is the mean, over the networks that choose, of the share of the others on
+        which it was found.
         """
         chosen = {
             detector.name: {
@@ -214,6 +218,7 @@ class Evaluation:
                 shares.append(outcome.found / len(outcome.delays_hours))
         return {
             "default_found": default.found,
+            "default_found_anyway": default.found_anyway,
             "default_delay_hours": median_with_interval(default.delays_hours),
             "chosen_found_share": float(np.mean(shares)) if shares else None,
         }
@@ -235,6 +240,7 @@ def _tasks(
             if (network.name, stream) not in rows:
                 continue
             index = np.array(rows[network.name, stream], dtype=np.intp)
+            controls = np.array(rows[network.name, ATTACKS_REMOVED], dtype=np.intp)[: len(index)]
             whole, hosts = index[:1], index[1:]
             if stream in (ALL, NO_FLOODS):
                 wanted = own
@@ -243,8 +249,8 @@ def _tasks(
             else:
                 wanted = [step for step in steps if step.network == network.name and step.steps == (stream,)]
             blocked = horizons(wanted, horizon_hours)
-            yield _Task(network.name, stream, "network", whole, network.end_unix, [wanted], blocked)
+            yield _Task(network.name, stream, "network", whole, controls[:1], network.end_unix, [wanted], blocked)
             if hosts.size:
                 found = on_hosts(network, wanted, chosen)
                 by_host = [[e for e in found if e.host == bank.keys[row].host] for row in hosts.tolist()]
-                yield _Task(network.name, stream, "host", hosts, network.end_unix, by_host, blocked)
+                yield _Task(network.name, stream, "host", hosts, controls[1:], network.end_unix, by_host, blocked)

@@ -117,6 +117,8 @@ class Outcome:
         One for each episode, from its onset to the first alarm within its horizon; infinity for a miss.
     spans_hours : tuple of float
         One for each episode: how long an alarm counted as its detection.
+    found_anyway : int
+        Episodes within whose horizon the detector alarms just as well when the whole attack is taken out of the stream.
     unarmed : int
         Misses that began before the detector was able to alarm.
     false_alarms : int
@@ -127,6 +129,7 @@ class Outcome:
 
     delays_hours: tuple[float, ...] = ()
     spans_hours: tuple[float, ...] = ()
+    found_anyway: int = 0
     unarmed: int = 0
     false_alarms: int = 0
     attack_free_hours: float = 0.0
@@ -135,6 +138,7 @@ class Outcome:
         return Outcome(
             self.delays_hours + other.delays_hours,
             self.spans_hours + other.spans_hours,
+            self.found_anyway + other.found_anyway,
             self.unarmed + other.unarmed,
             self.false_alarms + other.false_alarms,
             self.attack_free_hours + other.attack_free_hours,
@@ -169,8 +173,10 @@ class Outcome:
             "found": self.found,
             "missed": len(self.delays_hours) - self.found,
             "missed_unarmed": self.unarmed,
+            "found_anyway": self.found_anyway,
             "found_by_chance": self.found_by_chance if self.attack_free_hours else None,
             "delay_hours": median_with_interval(self.delays_hours),
+            "delay_of_found_hours": median_with_interval([hours for hours in self.delays_hours if np.isfinite(hours)]),
             "false_alarms": self.false_alarms,
             "attack_free_hours": self.attack_free_hours,
             "false_alarms_per_week": rate,
@@ -182,6 +188,7 @@ def judge(
     armed_unix: NDArray[np.float64],
     episodes: Sequence[Sequence[Episode]],
     *,
+    controls_unix: Sequence[NDArray[np.float64]],
     end_unix: float,
     blocked: Sequence[tuple[float, float]],
     horizon_hours: float,
@@ -196,6 +203,8 @@ def judge(
         When each was first able to alarm; infinity for never.
     episodes : sequence of sequence of Episode
         What there was to find on each series.
+    controls_unix : sequence of ndarray
+        Times of alarm of each series when the whole attack is taken out of the stream.
     end_unix : float
         End of the stream.
     blocked : sequence of (float, float)
@@ -206,12 +215,13 @@ def judge(
     horizon = horizon_hours * HOUR_SECONDS
     delays: list[float] = []
     spans: list[float] = []
-    unarmed = false_alarms = 0
+    anyway = unarmed = false_alarms = 0
     hours = 0.0
-    for alarms, armed, own in zip(alarms_unix, armed_unix.tolist(), episodes, strict=True):
+    for alarms, controls, armed, own in zip(alarms_unix, controls_unix, armed_unix.tolist(), episodes, strict=True):
         for episode in own:
             stop = episode.end_unix + horizon
             hits = alarms[(alarms > episode.start_unix) & (alarms <= stop)]
+            anyway += int(((controls > episode.start_unix) & (controls <= stop)).any())
             spans.append((stop - episode.start_unix) / HOUR_SECONDS)
             delays.append(float(hits[0] - episode.start_unix) / HOUR_SECONDS if hits.size else np.inf)
             unarmed += int(not hits.size and armed > episode.start_unix)
@@ -220,7 +230,7 @@ def judge(
             outside &= (alarms <= start) | (alarms > stop)
         false_alarms += int(np.count_nonzero(outside))
         hours += _free_hours(armed, end_unix, blocked)
-    return Outcome(tuple(delays), tuple(spans), unarmed, false_alarms, hours)
+    return Outcome(tuple(delays), tuple(spans), anyway, unarmed, false_alarms, hours)
 
 
 def horizons(episodes: Iterable[Episode], horizon_hours: float) -> list[tuple[float, float]]:
