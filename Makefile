@@ -39,7 +39,7 @@ demo: $(READY) ## Take the shipped data through the pipeline to a signed bundle 
 
 .PHONY: test
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .PHONY: check
 check: $(READY) ## Lint, type-check, check import layers, notebooks and the pipeline's graph

@@ -137,7 +137,10 @@ class BundleClient:
         if info is None:
             raise BundleDigestError(f"the repository's release does not list {name}", file=name)
         # TUF trusts a cached file of the right digest, and verifies what it downloads.
-        path = updater.find_cached_target(info) or updater.download_target(info)
+        try:
+            path = updater.find_cached_target(info) or updater.download_target(info)
+        except LengthOrHashMismatchError as error:
+            raise BundleDigestError(f"{name} differs from what was signed: {error}", file=name) from error
         return Path(path).read_bytes()
 
     def _raise_floor(self, metadata_dir: Path) -> dict[str, int]:
@@ -191,7 +194,7 @@ def _as_bundle_errors() -> Iterator[None]:
     except UnsignedMetadataError as error:
         raise BundleSignatureError(f"the repository's metadata is not signed by the trusted keys: {error}") from error
     except LengthOrHashMismatchError as error:
-        raise BundleDigestError(f"a file of the bundle differs from what was signed: {error}") from error
+        raise BundleDigestError(f"the metadata differ from what was signed: {error}") from error
     except (DeserializationError, RepositoryError) as error:
         raise BundleSignatureError(f"the repository's metadata is damaged: {error}") from error
     except DownloadError as error:

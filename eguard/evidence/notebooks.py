@@ -9,6 +9,8 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +23,8 @@ from eguard.errors import NotebookFailedError
 
 #: Seconds that one notebook may take.
 TIMEOUT_SECONDS: Final = 300
+#: Notebooks that run side by side.
+KERNELS: Final = 2
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
@@ -48,6 +52,8 @@ def execute_notebook(
     output.parent.mkdir(parents=True, exist_ok=True)
     # Otherwise the kernel's debugger warns on every start about frozen modules.
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    # A kernel inherits the backend; with any other than this one figures are drawn and never shown.
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     try:
         papermill.execute_notebook(
             str(source.absolute()),
@@ -125,15 +131,16 @@ def render_report(
     """
     bodies: list[str] = []
     written: list[Path] = []
-    for number, source in enumerate(notebooks):
-        if progress:
-            progress("notebooks", number, len(notebooks))
-        executed = execute_notebook(source, reports / source.name, parameters, root=root)
-        page = reports / f"{source.stem}.html"
-        bodies.append(notebook_to_html(executed, page, title=f"{title}: {source.stem}"))
-        written += [executed, page]
-    if progress:
-        progress("notebooks", len(notebooks), len(notebooks))
+    # Each notebook has a kernel of its own and waits for it, so threads are enough to keep two busy.
+    with ThreadPoolExecutor(KERNELS) as pool:
+        run = partial(execute_notebook, parameters=parameters, root=root)
+        kernels = pool.map(run, notebooks, [reports / source.name for source in notebooks])
+        for number, executed in enumerate(kernels):
+            page = reports / f"{executed.stem}.html"
+            bodies.append(notebook_to_html(executed, page, title=f"{title}: {executed.stem}"))
+            written += [executed, page]
+            if progress:
+                progress("notebooks", number + 1, len(notebooks))
     pdf = reports / "evidence-report.pdf"
     write_pdf(bodies, pdf, title=title, facts=facts)
     return [*written, pdf]
