@@ -1,7 +1,8 @@
-"""What the fleet knows: the tables behind features 9, 31 and 35, as `fleet-context.json` carries them.
+"""What the fleet knows: the tables behind features 9, 31 and 35 and the rarity of a beacon's destination.
 
 The pipeline (in replay: every simulated night) or the server's nightly task builds the tables with `FleetShares`; a
-bundle ships them; `FleetContext` answers from them. An entry the tables do not know gets the smoothed default, never 0.
+bundle ships them as `fleet-context.json`; `FleetContext` answers from them. An entry the tables do not know gets the
+smoothed default, never 0.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eguard.errors import ModelError
+from eguard.estimators.beacon import destination_rarity
 
 FLEET_CONTEXT_VERSION: Final = 1
 #: Beyond it a float no longer tells two counts apart.
@@ -38,6 +40,10 @@ class FleetContext:
         Rank of each destination port, 1 for the one most hosts connect to.
     children : mapping of str to mapping of str to int
         By parent's name, how often it started each child, in the whole fleet.
+    n_connecting_hosts : int
+        Hosts that connected anywhere in those seven days.
+    destination_hosts : mapping of str to int
+        By destination (`destinations.fleet_destinations`), how many of them used it; those that two or more did.
 
     Notes
     -----
@@ -47,7 +53,8 @@ class FleetContext:
         port_rarity         = r/(R + 2), (R + 1)/(R + 2) for a port unknown to the table
         parent_child_rarity = 1 - (c + 1/2)/(P + 1)
 
-    so that an empty table answers 1/2 throughout: not known, rather than rare.
+    so that an empty table answers 1/2 throughout: not known, rather than rare. Destinations are not smoothed, because a
+    beacon score is compared with a threshold that was calibrated on 1 - (k - 1)/(H - 1).
 
     Examples
     --------
@@ -61,6 +68,13 @@ class FleetContext:
     rule_hosts: Mapping[str, int] = field(default_factory=dict)
     port_ranks: Mapping[int, int] = field(default_factory=dict)
     children: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    n_connecting_hosts: int = 0
+    destination_hosts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def knows_destinations(self) -> bool:
+        """Whether there is a fleet in which a destination could be rare: two hosts that connect at least."""
+        return self.n_connecting_hosts >= 2
 
     def rule_rarity(self, rule_ids: Sequence[str]) -> Column:
         """Return 1 minus the smoothed share of hosts that have shown each rule, shape (n,)."""
@@ -86,6 +100,14 @@ class FleetContext:
             known[parent, child] = 1.0 - (started.get(child, 0) + 0.5) / (sum(started.values()) + 1.0)
         return np.fromiter((known[pair] for pair in pairs), np.float64, len(pairs))
 
+    def destination_rarity(self, destinations: Sequence[str]) -> Column:
+        """Return how rare each destination is, shape (n,); 1 where no two hosts use it, or nothing is known."""
+        hosts = self.destination_hosts
+        using = np.fromiter((hosts.get(name, 1) for name in destinations), np.float64, len(destinations))
+        if not self.knows_destinations or not using.size:
+            return np.ones(using.size)
+        return destination_rarity(using, self.n_connecting_hosts)
+
     def to_json(self) -> dict[str, Any]:
         """Return the tables as a JSON object, the same bytes for the same tables."""
         return {
@@ -95,11 +117,13 @@ class FleetContext:
             "rule_hosts": dict(sorted(self.rule_hosts.items())),
             "port_ranks": {str(port): rank for port, rank in sorted(self.port_ranks.items())},
             "children": {parent: dict(sorted(counts.items())) for parent, counts in sorted(self.children.items())},
+            "n_connecting_hosts": self.n_connecting_hosts,
+            "destination_hosts": dict(sorted(self.destination_hosts.items())),
         }
 
     @classmethod
     def from_json(cls, obj: Any) -> FleetContext:
-        """Read what `to_json` wrote.
+        """Read what `to_json` wrote; tables written before destinations were counted have none.
 
         Raises
         ------
@@ -121,6 +145,10 @@ class FleetContext:
                     str(parent): {str(child): _count(n) for child, n in counts.items()}
                     for parent, counts in obj["children"].items()
                 },
+                n_connecting_hosts=_count(obj.get("n_connecting_hosts", 0)),
+                destination_hosts={
+                    str(name): _count(hosts) for name, hosts in obj.get("destination_hosts", {}).items()
+                },
             )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ModelError(f"fleet context is malformed: {error}") from error
@@ -128,6 +156,8 @@ class FleetContext:
             not 1 <= rank <= len(tables.port_ranks) for rank in tables.port_ranks.values()
         ):
             raise ModelError("fleet context holds a rank or time out of range")
+        if max(tables.destination_hosts.values(), default=0) > tables.n_connecting_hosts:
+            raise ModelError("fleet context holds a destination with more hosts than there are")
         return tables
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from eguard.detection.beacon_calibration import BeaconCalibration
 from eguard.errors import EstimatorInputError, ModelError
 from eguard.estimators.conformal import conformal_p_values
 from eguard.events.model import EventClass
@@ -56,14 +57,23 @@ class ConformalGate:
         Promised false-positive rate on the population that calibrated.
     model_digest : str
         The model whose scores these are.
+    beacon : BeaconCalibration, optional
+        Threshold of the beacon score, which is no model's.
     """
 
-    def __init__(self, groups: Mapping[str, CalibrationGroup], alpha: float, model_digest: str) -> None:
+    def __init__(
+        self,
+        groups: Mapping[str, CalibrationGroup],
+        alpha: float,
+        model_digest: str,
+        beacon: BeaconCalibration | None = None,
+    ) -> None:
         if POOLED not in groups:
             raise ModelError("the calibration has no pooled group")
         self.alpha = alpha
         self.model_digest = model_digest
         self.groups = dict(groups)
+        self.beacon = beacon
 
     @classmethod
     def from_json(cls, value: Any, *, model_digest: str) -> ConformalGate:
@@ -82,6 +92,7 @@ class ConformalGate:
             owner = str(value["model_digest"])
             alpha = float(value["alpha"])
             groups = {str(name): _read_group(str(name), group) for name, group in value["groups"].items()}
+            beacon = BeaconCalibration.from_json(value["beacon"]) if "beacon" in value else None
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ModelError(f"the calibration cannot be read: {error!r}") from error
         if owner != model_digest:
@@ -93,7 +104,7 @@ class ConformalGate:
             )
         if not 0.0 < alpha < 0.5:
             raise ModelError(f"the calibration's alpha is {alpha}, not in (0, 0.5)")
-        return cls(groups, alpha, owner)
+        return cls(groups, alpha, owner, beacon)
 
     def status(self, event_class: int) -> str:
         """Return the status of the threshold that applies to an event class."""
@@ -135,9 +146,17 @@ def _read_group(name: str, value: Any) -> CalibrationGroup:
 
 
 def calibration_to_json(
-    groups: Mapping[str, CalibrationGroup], *, alpha: float, guarantee: str, model_digest: str, contract_sha256: str
+    groups: Mapping[str, CalibrationGroup],
+    *,
+    alpha: float,
+    guarantee: str,
+    model_digest: str,
+    contract_sha256: str,
+    beacon: BeaconCalibration | None = None,
 ) -> dict[str, Any]:
     """Return the calibration JSON that `ConformalGate.from_json` reads; infinity is written as null.
+
+    The section ``beacon`` is there if a calibration of the beacon score is given.
 
     Raises
     ------
@@ -146,7 +165,7 @@ def calibration_to_json(
     """
     if POOLED not in groups:
         raise EstimatorInputError("groups", "there is no pooled group")
-    return {
+    document: dict[str, Any] = {
         "format": CALIBRATION_FORMAT,
         "alpha": alpha,
         "guarantee": guarantee,
@@ -161,3 +180,6 @@ def calibration_to_json(
             for name, group in sorted(groups.items())
         },
     }
+    if beacon is not None:
+        document["beacon"] = beacon.to_json()
+    return document

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eguard.errors import EstimatorInputError
-from eguard.estimators.beacon_views import Contacts, Views, accept_contacts, two_views, view_parts
+from eguard.estimators.beacon_views import Contacts, ViewParts, Views, accept_contacts, two_views, view_parts
 from eguard.estimators.interval_coherence import interval_coherence
 from eguard.estimators.segments import Whole, take_samples
 from eguard.estimators.validation import as_counts, as_finite
@@ -266,21 +266,17 @@ def _score_block(contacts: Contacts, base: int, options: BeaconOptions, reach: A
     if not views.destination.size:
         return
     parts = view_parts(views)
-    rest = options.weight_symmetry * parts.symmetry + options.weight_counts * parts.count_regularity
-    sized = rest + options.weight_size * parts.size_regularity
     timer, period = parts.dispersion.copy(), parts.median_milliseconds.copy()
-    may_matter = (timer < 1.0) & (options.weight_timer + sized >= reach[views.destination])
+    perfect = _regularity(options, np.ones(timer.size), parts)[1]
+    may_matter = (timer < 1.0) & (perfect >= reach[views.destination])
     if may_matter.any():
         rows, cuts = take_samples(parts.cuts, may_matter)
         found = interval_coherence(parts.intervals[rows], cuts, parts.median_milliseconds[may_matter])
         is_phased = found.coherence > timer[may_matter]
         period[may_matter] = np.where(is_phased, found.period, period[may_matter])
         timer[may_matter] = np.maximum(found.coherence, timer[may_matter])
-    timing = options.weight_timer * timer + rest
-    of_timing = options.weight_timer + options.weight_symmetry + options.weight_counts
-    if of_timing > 0.0:
-        np.maximum.at(scores.periodicity, base + views.destination, np.minimum(timing / of_timing, 1.0))
-    regularity = np.minimum(options.weight_timer * timer + sized, 1.0)
+    timing, regularity = _regularity(options, timer, parts)
+    np.maximum.at(scores.periodicity, base + views.destination, timing)
     best = _better_views(views, regularity, parts.span_milliseconds >= 1000.0 * options.min_span_seconds)
     rows = base + views.destination[best]
     scores.regularity[rows], scores.timer[rows] = regularity[best], timer[best]
@@ -290,6 +286,15 @@ def _score_block(contacts: Contacts, base: int, options: BeaconOptions, reach: A
     scores.span_seconds[rows] = parts.span_milliseconds[best] / 1000.0
     scores.n_observations[rows] = np.diff(views.offsets)[best]
     scores.bursts_merged[rows], scores.is_scored[rows] = views.is_merged[best], True
+
+
+def _regularity(options: BeaconOptions, timer: Array, parts: ViewParts) -> tuple[Array, Array]:
+    """Return the score of timing alone and of timing and size together, for these timers; both rise with them."""
+    timing = options.weight_timer * timer + options.weight_symmetry * parts.symmetry
+    timing += options.weight_counts * parts.count_regularity
+    of_timing = options.weight_timer + options.weight_symmetry + options.weight_counts
+    regularity = timing + options.weight_size * parts.size_regularity
+    return np.minimum(timing / of_timing, 1.0) if of_timing > 0.0 else timing, np.minimum(regularity, 1.0)
 
 
 def _spans(contacts: Contacts, base: int, scores: BeaconScores) -> None:

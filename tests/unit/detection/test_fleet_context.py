@@ -16,6 +16,7 @@ def filled():
     shares.observe(["a", "b", "c"], ["R", "R", "S"], [10.0, 20.0, 30.0])
     shares.observe_ports(["a", "b", "a", "a", "c"], [443, 443, 8443, 8443, 0])
     shares.observe_children(["sh", "sh", "sh", "init"], ["ls", "ls", "nc", "sh"])
+    shares.observe_destinations(["a", "b", "c", "a"], ["x:1", "x:1", "y:2", "x:1"], [1.0, 2.0, 3.0, 4.0])
     return shares.nightly(DAY)
 
 
@@ -32,6 +33,28 @@ def test_ports_rank_by_hosts_then_connections():
 def test_children_are_rare_given_their_parent():
     rarity = filled().parent_child_rarity(["sh", "sh", "sh", "init", "gone"], ["ls", "nc", "sh", "sh", "ls"])
     assert rarity.tolist() == pytest.approx([1 - 2.5 / 4, 1 - 1.5 / 4, 1 - 0.5 / 4, 1 - 1.5 / 2, 0.5])
+
+
+def test_destinations_are_rare_by_the_share_of_other_hosts():
+    tables = filled()
+    assert tables.knows_destinations
+    assert tables.destination_hosts == {"x:1": 2}  # one host alone is no prevalence
+    assert tables.destination_rarity(["x:1", "y:2", "unheard of"]).tolist() == [0.5, 1.0, 1.0]
+    assert tables.destination_rarity([]).tolist() == []
+
+
+def test_without_a_fleet_nothing_is_known_of_destinations():
+    for tables in (FleetContext(), FleetContext(n_connecting_hosts=1, destination_hosts={})):
+        assert not tables.knows_destinations
+        assert tables.destination_rarity(["x:1"]).tolist() == [1.0]
+
+
+def test_tables_without_destinations_are_still_read():
+    document = filled().to_json()
+    del document["destination_hosts"], document["n_connecting_hosts"]
+    tables = FleetContext.from_json(document)
+    assert not tables.knows_destinations
+    assert tables.rule_hosts == filled().rule_hosts
 
 
 def test_an_empty_table_answers_one_half():
@@ -63,6 +86,11 @@ def test_json_round_trip_is_exact_and_canonical():
         {"children": {"sh": 3}},
         {"as_of_unix": "NaN"},
         {"as_of_unix": None},
+        {"destination_hosts": {"x:1": 4}},
+        {"destination_hosts": {"x:1": -1}},
+        {"destination_hosts": ["x:1"]},
+        {"n_connecting_hosts": "3"},
+        {"n_connecting_hosts": 1},
     ],
 )
 def test_malformed_tables_are_refused(change):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from eguard.detection.fleet_shares import MAX_CHILDREN, FleetShares
+from eguard.detection import fleet_shares
+from eguard.detection.fleet_shares import MAX_CHILDREN, MAX_DESTINATIONS, FleetShares
 from eguard.errors import EstimatorInputError
 from eguard.wire.canonical import canonical_json
 
@@ -63,3 +64,41 @@ def test_tables_keep_the_commonest_entries():
     assert len(children) == MAX_CHILDREN
     assert set(children.values()) == {1, 2}
     assert f"c{MAX_CHILDREN:04}" not in children  # seen once, last among equals by name
+
+
+def test_destinations_leave_after_seven_days_with_the_hosts_that_used_them():
+    shares = FleetShares()
+    shares.observe_destinations(["a", "b", "c"], ["x:1", "x:1", "x:1"], [0.0, DAY, 2 * DAY])
+    shares.observe_destinations(["d"], ["y:1"], [0.0])
+    full = shares.nightly(7 * DAY - 1)
+    assert (full.n_connecting_hosts, full.destination_hosts) == (4, {"x:1": 3})
+    assert shares.nightly(7 * DAY).destination_hosts == {"x:1": 2}
+    late = shares.nightly(8 * DAY)
+    assert (late.n_connecting_hosts, late.destination_hosts) == (1, {})
+
+
+def test_tables_refuse_to_know_future_contacts():
+    shares = FleetShares()
+    shares.observe_destinations(["a"], ["x:1"], [DAY + 1])
+    with pytest.raises(EstimatorInputError, match="as_of_unix"):
+        shares.nightly(DAY)
+
+
+def test_the_commonest_destinations_are_kept():
+    shares = FleetShares()
+    names = [f"{i:05}" for i in range(MAX_DESTINATIONS + 10)]
+    for host in ("a", "b"):
+        shares.observe_destinations([host] * len(names), names, np.zeros(len(names)))
+    shares.observe_destinations(["c"], [names[-1]], [0.0])
+    kept = shares.nightly(DAY).destination_hosts
+    assert len(kept) == MAX_DESTINATIONS
+    assert kept[names[-1]] == 3
+
+
+def test_a_flood_of_destinations_does_not_push_out_what_hosts_share(monkeypatch):
+    monkeypatch.setattr(fleet_shares, "MAX_COUNTED_DESTINATIONS", 100)
+    shares = FleetShares()
+    shares.observe_destinations(["a", "b"], ["x:1", "x:1"], [0.0, 0.0])
+    shares.observe_destinations(["evil"] * 5000, [f"flood:{i}" for i in range(5000)], np.arange(5000.0))
+    assert shares.nightly(DAY).destination_hosts == {"x:1": 2}
+    assert len(shares._destination_seen) <= 100

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from eguard.detection.beacon_calibration import BeaconCalibration
 from eguard.detection.gate import CalibrationGroup, ConformalGate, calibration_to_json
 from eguard.errors import EstimatorInputError, ModelError
 from eguard.wire.canonical import canonical_json
@@ -29,6 +30,22 @@ def test_each_class_meets_its_own_threshold_and_others_the_pooled_one():
     assert decision.flagged.tolist() == [False, True, False, False, True, True]
     assert decision.threshold.tolist() == [0.5, 0.5, math.inf, 0.99, 0.99, 0.99]
     assert [gate.status(value) for value in (7, 6, 0)] == ["calibrated", "insufficient_calibration", "calibrated"]
+
+
+def test_the_beacon_section_is_optional_and_read_with_the_rest():
+    assert ConformalGate.from_json(document(), model_digest="m").beacon is None
+    beacon = BeaconCalibration(0.65, 0.01, 120, insufficient_calibration=False)
+    pooled = {"pooled": CalibrationGroup(0.99, "calibrated", SCORES)}
+    built = calibration_to_json(
+        pooled, alpha=0.01, guarantee="marginal", model_digest="m", contract_sha256="c", beacon=beacon
+    )
+    assert ConformalGate.from_json(json.loads(canonical_json(built)), model_digest="m").beacon == beacon
+
+
+@pytest.mark.parametrize("section", [None, {}, {"threshold": 0.5}, "x"])
+def test_a_malformed_beacon_section_refuses_the_calibration(section):
+    with pytest.raises(ModelError, match="beacon"):
+        ConformalGate.from_json({**document(), "beacon": section}, model_digest="m")
 
 
 def test_p_values_are_ranks_among_the_calibration_scores():
