@@ -36,6 +36,23 @@ class WindowComparison(msgspec.Struct, frozen=True):
     threshold_bits: float | None
 
 
+class BeaconEvidence(msgspec.Struct, frozen=True):
+    """A destination whose beacon score exceeds the calibrated threshold.
+
+    `score` is `regularity` times `rarity`. It is a confirmed beacon where the threshold was calibrated on destinations
+    enough and the fleet's table of destinations is there; else it is advisory and raises no confidence.
+    """
+
+    destination: str
+    score: float
+    regularity: float
+    rarity: float
+    threshold: float
+    period_seconds: float
+    n_observations: int
+    is_confirmed: bool
+
+
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One alert.
 
@@ -66,6 +83,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     techniques: tuple[str, ...] = ()
     tactics: tuple[str, ...] = ()
     window: WindowComparison | None = None
+    beacon: BeaconEvidence | None = None
     command_line: str = ""
     target: str = ""
     pid: int = 0

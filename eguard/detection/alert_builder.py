@@ -42,7 +42,7 @@ def confidence_of(candidates: Candidates, decision: GateDecision | None) -> NDAr
         indicator=candidates.has_indicator,
         rule=candidates.has_rule,
         kill_chain=candidates.has_kill_chain,
-        beacon=np.zeros(len(candidates), dtype=np.bool_),
+        beacon=candidates.has_beacon,
         anomaly_high=candidates.level == WindowLevel.HIGH,
         anomaly_medium=candidates.level >= WindowLevel.MEDIUM,
     )
@@ -122,6 +122,7 @@ class AlertBuilder:
                     techniques=content.techniques(matched),
                     tactics=content.tactics(matched),
                     window=_comparison(candidates.windows[row]),
+                    beacon=candidates.beacons[row],
                     command_line=batch.command_line[row],
                     target=batch.target[row] or batch.destination_address[row],
                     pid=int(batch.pid[row]),
@@ -158,12 +159,15 @@ def _reasons(
 ) -> tuple[str, ...]:
     reasons = []
     if candidates.has_indicator[row]:
-        found = content.indicators.hits(candidates.batch, row)
-        reasons += [f"indicator {hit.value} ({hit.source})" for hit in found]
+        hits = content.indicators.hits(candidates.batch, row)
+        reasons += [f"indicator {hit.value} ({hit.source})" for hit in hits]
     if candidates.rules[row]:
         reasons.append("rule")
     if candidates.has_kill_chain[row]:
         reasons.append(f"kill chain: {', '.join(candidates.tactics[row])}")
+    found = candidates.beacons[row]
+    if found is not None:
+        reasons.append(f"beacon to {found.destination}{'' if found.is_confirmed else ' (advisory)'}")
     if candidates.level[row] == WindowLevel.HIGH:
         reasons.append("window far from its baseline")
     elif candidates.level[row] == WindowLevel.MEDIUM:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from eguard.detection.alert import BeaconEvidence
 from eguard.detection.container import container_risk
 from eguard.detection.context import ContextColumns
+from eguard.detection.destinations import ContactFindings
 from eguard.detection.drift import recent_alarm_count
 from eguard.detection.feature_inputs import FeatureInputs
 from eguard.detection.fleet_context import FleetContext
@@ -26,6 +28,7 @@ DEFAULT_SEVERITY = 0.5
 
 _ALERT = int(EventClass.ALERT)
 _NO_LEVEL = WindowLevel.NONE
+_NO_FEATURES = (0.0, 0.0)
 
 
 @dataclass(slots=True)
@@ -34,7 +37,8 @@ class Candidates:
 
     `batch` holds the events themselves, `positions` where they stood in the batch they came from. `is_fired` says that
     some layer fired; the others are in the random sample only. `keys` are the rule that leads, or else
-    ``comm:event_type``. `windows` are the latest closed windows of the process keys.
+    ``comm:event_type``. `windows` are the latest closed windows of the process keys, `contacts` the information and
+    periodicity of the destinations, `beacons` the evidence that stands against them.
     """
 
     batch: EventBatch
@@ -54,7 +58,8 @@ class Candidates:
     tree: TreeColumns
     match_count: NDArray[np.int64]
     tactics: list[tuple[str, ...]]
-    beacons: list[tuple[float, float]]
+    contacts: list[tuple[float, float]]
+    beacons: list[BeaconEvidence | None]
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -63,6 +68,11 @@ class Candidates:
     def has_kill_chain(self) -> NDArray[np.bool_]:
         """Whether a rule matched in a tree that shows enough distinct tactics by then, shape (n,)."""
         return self.has_rule & (np.array(list(map(len, self.tactics)), np.int64) >= KILL_CHAIN_TACTICS)
+
+    @property
+    def has_beacon(self) -> NDArray[np.bool_]:
+        """Whether the destination is a confirmed beacon by then, shape (n,)."""
+        return np.array([found is not None and found.is_confirmed for found in self.beacons], dtype=np.bool_)
 
     def feature_inputs(self, context: ContextColumns, fleet: FleetContext) -> FeatureInputs:
         """Return the columns that the feature extractor starts from."""
@@ -87,19 +97,24 @@ class Candidates:
         inputs.container_risk = np.array(
             list(map(container_risk, self.batch.comm, self.tree.ancestors, self.batch.command_line)), dtype=np.float64
         )
-        information, periodicity = np.array(self.beacons, dtype=np.float64).reshape(-1, 2).T
+        information, periodicity = np.array(self.contacts, dtype=np.float64).reshape(-1, 2).T
         inputs.beacon_mi_bits, inputs.beacon_periodicity = information, periodicity
         inputs.set_context(context)
         return inputs
 
 
 def gather(
-    batch: EventBatch, positions: NDArray[np.intp], *, hits: LayerHits, windows: BatchWindows, content: DetectionContent
+    batch: EventBatch,
+    positions: NDArray[np.intp],
+    *,
+    hits: LayerHits,
+    windows: BatchWindows,
+    findings: ContactFindings,
+    content: DetectionContent,
 ) -> Candidates:
-    """Collect what the cheap layers and the windows say of the events at `positions`.
+    """Collect what the cheap layers, the windows and the destinations say of the events at `positions`.
 
-    The process tree, the match history and the destinations are asked afterwards (`Engine`), because they are updated
-    event by event.
+    The process tree and the match history are asked afterwards (`Engine`), because they are updated event by event.
     """
     chosen = batch.take(positions)
     indices = positions.tolist()
@@ -131,7 +146,8 @@ def gather(
         tree=TreeColumns.empty(),
         match_count=np.zeros(len(positions), dtype=np.int64),
         tactics=[()] * len(positions),
-        beacons=[(0.0, 0.0)] * len(positions),
+        contacts=[findings.features.get(index, _NO_FEATURES) for index in indices],
+        beacons=[findings.beacons.get(index) for index in indices],
     )
     _name(candidates, content, is_alert)
     return candidates
@@ -153,6 +169,8 @@ def _name(candidates: Candidates, content: DetectionContent, is_alert: NDArray[n
     batch = candidates.batch
     keys = [f"{comm}:{event_type}" for comm, event_type in zip(batch.comm, batch.event_type, strict=True)]
     detectors = [""] * len(keys)
+    for row in np.flatnonzero(candidates.has_beacon).tolist():
+        keys[row], detectors[row] = f"beacon:{batch.comm[row]}", "eguard.beacons"
     is_unusual = (candidates.level >= WindowLevel.MEDIUM) | (candidates.alarm_count > 0)
     for row in np.flatnonzero(is_unusual).tolist():
         detectors[row] = "eguard.windows"

@@ -85,7 +85,8 @@ def _parse(name: str, files: Mapping[str, bytes]) -> Any:
 
 def _count_context(document: Any) -> int:
     fleet = FleetContext.from_json(document)
-    return len(fleet.rule_hosts) + len(fleet.port_ranks) + sum(map(len, fleet.children.values()))
+    by_parent = sum(map(len, fleet.children.values()))
+    return len(fleet.rule_hosts) + len(fleet.port_ranks) + len(fleet.destination_hosts) + by_parent
 
 
 #: How many records each file holds, as its reader understands them.

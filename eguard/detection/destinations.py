@@ -1,81 +1,90 @@
-"""What a host has sent where: timing and size of its contacts per destination, for features 32 and 33.
-
-The features come from the estimators alone: how periodic the contacts are, and how much their sizes tell of the
-intervals between them. Whether that makes a beacon is not decided here.
-"""
+"""What a host has sent where: features 32 and 33 of its contacts, and the beacons among its destinations."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eguard.estimators import periodicity_score, permutation_mutual_information, quantile_buckets
-from eguard.events import EventBatch, EventClass
+from eguard.detection.alert import BeaconEvidence
+from eguard.detection.beacon_calibration import BeaconCalibration
+from eguard.detection.beacon_judge import BeaconJudge
+from eguard.detection.beacon_rings import Sightings
+from eguard.detection.beacons import BeaconTracker
+from eguard.detection.contacts import Contacts, Destination, is_inbound
+from eguard.detection.fleet_context import FleetContext
+from eguard.estimators import permutation_mutual_information, quantile_buckets
+from eguard.estimators.beacon import LATEST_SECONDS, score_contacts
+from eguard.events import EventBatch
 
-#: Destinations kept for a host; the one contacted longest ago is forgotten.
-MAX_DESTINATIONS: Final = 1024
-#: Contacts kept for a destination.
-RING_OBSERVATIONS: Final = 256
-#: Below this many contacts neither feature is computed.
-MIN_OBSERVATIONS: Final = 20
-#: A destination is evaluated anew after an eighth more contacts, but within these bounds.
+#: The features of a destination are computed anew after an eighth more contacts, but within these bounds.
 REEVALUATE_OBSERVATIONS: Final = (8, 64)
 #: Permutations behind the debiased mutual information.
 N_PERMUTATIONS: Final = 50
 
-_CONNECT: Final = int(EventClass.NETWORK_CONNECT)
-_DNS: Final = int(EventClass.DNS_QUERY)
-#: Second-level names under which country registries sell domains.
-_PUBLIC_SECOND_LEVELS: Final = frozenset({"ac", "co", "com", "edu", "gov", "net", "or", "org"})
 
-Destination = tuple[str, str, int]
+@dataclass(frozen=True, slots=True)
+class ContactFindings:
+    """What a batch's contacts showed, by position in the batch.
 
-
-def registered_domain(name: str) -> str:
-    """Return the part of a DNS name that its owner registered, by rule of thumb.
-
-    Examples
-    --------
-    >>> registered_domain("a.b.example.com."), registered_domain("www.example.co.uk"), registered_domain("localhost")
-    ('example.com', 'example.co.uk', 'localhost')
+    Attributes
+    ----------
+    features : dict
+        (debiased mutual information in bits, periodicity score in [0, 1]) of candidates, and of contacts that confirmed
+        a beacon, from the 20th contact on.
+    beacons : dict
+        Evidence that stands against the destination of candidates, and of contacts at which it was scored.
+    raised : list of int
+        Contacts at which the evidence first exceeded the threshold, confirmed or advisory.
     """
-    labels = name.rstrip(".").lower().split(".")
-    is_country = len(labels) > 2 and len(labels[-1]) == 2 and labels[-2] in _PUBLIC_SECOND_LEVELS
-    return ".".join(labels[-3:] if is_country else labels[-2:])
 
+    features: dict[int, tuple[float, float]] = field(default_factory=dict)
+    beacons: dict[int, BeaconEvidence] = field(default_factory=dict)
+    raised: list[int] = field(default_factory=list)
 
-class _Ring:
-    """Contacts with one destination and what was last made of them."""
-
-    __slots__ = ("evaluate_at", "features", "observations", "seen")
-
-    def __init__(self) -> None:
-        self.observations: deque[tuple[float, int]] = deque(maxlen=RING_OBSERVATIONS)
-        self.seen = 0
-        self.evaluate_at = 0
-        self.features = (0.0, 0.0)
+    @property
+    def confirmed(self) -> list[int]:
+        """Contacts that confirmed a beacon."""
+        return [position for position in self.raised if self.beacons[position].is_confirmed]
 
 
 class DestinationHistory:
     """The last contacts of one host with each of its destinations.
 
     A destination is (process name, address, port), or (process name, registered domain, 0) for DNS queries. Contacts
-    that do not lie after the one before (duplicate times, clock steps) are counted in `skipped` and left out.
+    without a usable time, or not after the one before (duplicate times, clock steps), are counted in `skipped`.
+
+    Parameters
+    ----------
+    allow_list : sequence of str, optional
+        Addresses and registered domains that are never scored as beacons.
     """
 
-    def __init__(self) -> None:
-        self._rings: OrderedDict[Destination, _Ring] = OrderedDict()
-        self.skipped = 0
+    def __init__(self, allow_list: Sequence[str] = ()) -> None:
+        self.tracker = BeaconTracker()
+        self.judge = BeaconJudge(self.tracker.options, allow_list)
+        self._untimed = 0
+        self._features: dict[int, _Reading] = {}
 
     def __len__(self) -> int:
-        return len(self._rings)
+        return len(self.tracker)
 
-    def observe(self, batch: EventBatch, is_candidate: NDArray[np.bool_]) -> dict[int, tuple[float, float]]:
+    @property
+    def skipped(self) -> int:
+        """Contacts left out so far."""
+        return self.tracker.skipped_total + self._untimed
+
+    def observe(
+        self,
+        batch: EventBatch,
+        is_candidate: NDArray[np.bool_],
+        calibration: BeaconCalibration | None = None,
+        fleet: FleetContext | None = None,
+    ) -> ContactFindings:
         """Take in the contacts of a batch.
 
         Parameters
@@ -83,64 +92,89 @@ class DestinationHistory:
         batch : EventBatch
             Events of this host in the order of delivery.
         is_candidate : ndarray of bool
-            Events for which the features are wanted.
-
-        Returns
-        -------
-        dict
-            Position in the batch -> (debiased mutual information in bits, periodicity score in [0, 1]), for candidate
-            contacts with at least `MIN_OBSERVATIONS` contacts behind them.
+            Events for which the features and the standing evidence are wanted.
+        calibration : BeaconCalibration, optional
+            Threshold of the beacon score; without one no destination is scored.
+        fleet : FleetContext, optional
+            Tells how rare destinations are.
         """
-        evaluated: dict[int, tuple[float, float]] = {}
-        is_contact = (batch.event_class == _CONNECT) | (batch.event_class == _DNS)
-        for index in np.flatnonzero(is_contact).tolist():
-            destination = self._destination(batch, index)
-            if destination is None:
-                continue
-            ring = self._push(destination, float(batch.time_unix[index]), int(batch.sent_bytes[index]))
-            if is_candidate[index] and len(ring.observations) >= MIN_OBSERVATIONS:
-                if ring.seen >= ring.evaluate_at:
-                    least, most = REEVALUATE_OBSERVATIONS
-                    ring.evaluate_at = ring.seen + min(max(ring.seen // 8, least), most)
-                    ring.features = _evaluate(destination, ring)
-                evaluated[index] = ring.features
-        return evaluated
+        findings = ContactFindings()
+        contacts = Contacts.of(batch)
+        times = batch.time_unix[contacts.positions]
+        is_timed = np.abs(times) <= LATEST_SECONDS  # false for NaN
+        if not is_timed.all():
+            self._untimed += int(np.count_nonzero(~is_timed))
+            kept = np.flatnonzero(is_timed)
+            contacts = Contacts(contacts.positions[kept], [contacts.destinations[row] for row in kept.tolist()])
+        positions, tables = contacts.positions, fleet or FleetContext()
 
-    def _destination(self, batch: EventBatch, index: int) -> Destination | None:
-        if batch.event_class[index] == _DNS:
-            name = batch.target[index]
-            return (batch.comm[index], registered_domain(name), 0) if name else None
-        address = batch.destination_address[index]
-        return (batch.comm[index], address, int(batch.destination_port[index])) if address else None
+        def look(sightings: Sightings) -> None:
+            stretch = slice(sightings.start, sightings.start + len(sightings))
+            here, destinations = positions[stretch], contacts.destinations[stretch]
+            asked = np.flatnonzero(is_candidate[here])
+            verdicts = self.judge.judge(
+                sightings,
+                destinations,
+                lambda row: is_inbound(batch, int(here[row])),
+                calibration=calibration,
+                fleet=tables,
+                asked=asked,
+            )
+            findings.beacons.update((int(here[row]), found) for row, found in verdicts.standing.items())
+            findings.raised.extend(here[verdicts.raised].tolist())
+            confirmed = [row for row in verdicts.raised if verdicts.standing[row].is_confirmed]
+            wanted = np.union1d(asked, np.array(confirmed, dtype=np.intp))
+            features = self._read(sightings, destinations, wanted)
+            findings.features.update((int(here[row]), values) for row, values in features.items())
 
-    def _push(self, destination: Destination, time_unix: float, sent_bytes: int) -> _Ring:
-        ring = self._rings.get(destination)
-        if ring is None:
-            ring = self._rings[destination] = _Ring()
-            if len(self._rings) > MAX_DESTINATIONS:
-                self._rings.popitem(last=False)
-        else:
-            self._rings.move_to_end(destination)
-        if ring.observations and time_unix <= ring.observations[-1][0]:
-            self.skipped += 1
-        else:
-            ring.observations.append((time_unix, sent_bytes))
-            ring.seen += 1
-        return ring
+        sizes = np.maximum(batch.sent_bytes[positions], 0)
+        self.tracker.observe(contacts.destinations, batch.time_unix[positions], sizes, look)
+        return findings
+
+    def _read(
+        self, sightings: Sightings, destinations: Sequence[Destination], wanted: NDArray[np.intp]
+    ) -> dict[int, tuple[float, float]]:
+        """Return the features of the wanted rows, computed anew for those whose destination has grown enough."""
+        enough = wanted[sightings.seen[wanted] >= self.tracker.options.min_observations]
+        readings: dict[int, _Reading] = {}
+        due: list[int] = []
+        for row in enough.tolist():
+            slot, stay, seen = int(sightings.slots[row]), int(sightings.stays[row]), int(sightings.seen[row])
+            reading = self._features.get(slot)
+            if reading is None or reading.stay != stay or seen >= reading.renew_at:
+                least, most = REEVALUATE_OBSERVATIONS
+                reading = self._features[slot] = _Reading(stay, seen + min(max(seen // 8, least), most))
+                due.append(row)
+            readings[row] = reading
+        if due:
+            contacts = sightings.contacts(np.array(due, dtype=np.intp))
+            nothing = np.zeros(len(due), dtype=np.int64)
+            scores = score_contacts(contacts, nothing, self.tracker.options, np.full(len(due), -np.inf))
+            for index, row in enumerate(due):
+                part = slice(int(contacts.offsets[index]) + 1, int(contacts.offsets[index + 1]))
+                seed = (destinations[row], int(sightings.seen[row]))
+                information = _information_bits(seed, contacts.gaps[part], contacts.sizes[part])
+                readings[row].features = (information, float(scores.periodicity[index]))
+        return {row: reading.features for row, reading in readings.items()}
 
 
-def _evaluate(destination: Destination, ring: _Ring) -> tuple[float, float]:
-    observations = np.array(ring.observations, dtype=np.float64)
-    times, sizes = observations[:, 0], observations[1:, 1]
-    intervals = np.diff(times)
+@dataclass(slots=True)
+class _Reading:
+    """Features of a destination, as of when they were last computed."""
+
+    stay: int
+    renew_at: int
+    features: tuple[float, float] = (0.0, 0.0)
+
+
+def _information_bits(seed: tuple[Destination, int], gaps: NDArray[np.int64], sizes: NDArray[np.int64]) -> float:
+    """Return the debiased mutual information of intervals and sizes; permuted only where both vary."""
+    if not np.ptp(gaps) or not np.ptp(sizes):
+        return 0.0
     # The permutations of a destination are its own: neither other destinations nor the order of evaluation move them.
-    seed = hashlib.blake2b(repr((destination, ring.seen)).encode(), digest_size=8).digest()
-    rng = np.random.default_rng(int.from_bytes(seed, "big"))
-    information = 0.0
-    if np.ptp(intervals) > 0.0 and np.ptp(sizes) > 0.0:
-        debiased, _ = permutation_mutual_information(
-            quantile_buckets(intervals), quantile_buckets(sizes), rng, n_permutations=N_PERMUTATIONS
-        )
-        information = max(0.0, float(debiased))
-    score = float(periodicity_score(times).score)
-    return information, score if math.isfinite(score) else 0.0
+    digest = hashlib.blake2b(repr(seed).encode(), digest_size=8).digest()
+    rng = np.random.default_rng(int.from_bytes(digest, "big"))
+    debiased, _ = permutation_mutual_information(
+        quantile_buckets(gaps), quantile_buckets(sizes), rng, n_permutations=N_PERMUTATIONS
+    )
+    return debiased

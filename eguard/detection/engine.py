@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eguard.baseline.profile import ProfileTable
-from eguard.detection.alert import Alert
+from eguard.detection.alert import Alert, BeaconEvidence
 from eguard.detection.alert_builder import AlertBuilder, Scores
 from eguard.detection.candidates import Candidates, gather, recall_matches
 from eguard.detection.context import AlertContext
-from eguard.detection.destinations import DestinationHistory
+from eguard.detection.destinations import ContactFindings, DestinationHistory
 from eguard.detection.engine_options import EngineOptions
 from eguard.detection.feature_inputs import FeatureInputs
 from eguard.detection.features import contract_sha256, extract_features
@@ -79,6 +79,12 @@ class EngineOutput:
     alerts: list[Alert]
     closed_windows: list[ClosedWindow]
     hits: LayerHits
+    contacts: ContactFindings
+
+    @property
+    def beacon_alarms(self) -> list[tuple[int, BeaconEvidence]]:
+        """Positions at which evidence of a beacon first exceeded the threshold, confirmed or advisory."""
+        return [(position, self.contacts.beacons[position]) for position in self.contacts.raised]
 
     @property
     def drift_alarms(self) -> list[ClosedWindow]:
@@ -137,7 +143,7 @@ class Engine:
         self.windows = WindowBank(options.max_profiles, options.windows)
         self.tree = ProcessTree(options.max_processes)
         self.reservoir = UniformReservoir(options.reservoir_events, _host_rng(options.seed, host_id))
-        self.destinations = DestinationHistory()
+        self.destinations = DestinationHistory(options.beacon_allow_list)
         self._options = options
         self._loaded = Loaded(content or DetectionContent(), model, gate)
         self._context = AlertContext(self._loaded.content.fleet)
@@ -198,7 +204,7 @@ class Engine:
             self._started_unix = min(self._started_unix, float(batch.time_unix[0]))
         hits = loaded.content.evaluate(batch)
         windows = self._count(batch, hits)
-        candidates = self._candidates(batch, hits, windows, loaded.content)
+        candidates, findings = self._candidates(batch, hits, windows, loaded)
         context = self._context.update_keys(candidates.batch.time_unix, candidates.keys, candidates.detectors)
         inputs = candidates.feature_inputs(context, loaded.content.fleet)
         scored = _score(inputs, loaded)
@@ -211,7 +217,7 @@ class Engine:
         )
         p_values = scored.decision.p_values if scored.decision else None
         return EngineOutput(
-            candidates, inputs, scored.features, scored.scores, p_values, alerts, windows.closed, hits
+            candidates, inputs, scored.features, scored.scores, p_values, alerts, windows.closed, hits, findings
         )  # fmt: skip
 
     def _count(self, batch: EventBatch, hits: LayerHits) -> BatchWindows:
@@ -230,23 +236,23 @@ class Engine:
         return self.windows.observe(events, self.profiles)
 
     def _candidates(
-        self, batch: EventBatch, hits: LayerHits, windows: BatchWindows, content: DetectionContent
-    ) -> Candidates:
+        self, batch: EventBatch, hits: LayerHits, windows: BatchWindows, loaded: Loaded
+    ) -> tuple[Candidates, ContactFindings]:
         is_fired = hits.has_indicator | hits.has_rule | (hits.signature_count > 0) | hits.is_alert
         for window in windows.closed:
             is_away = window.score.level >= WindowLevel.MEDIUM
             is_fired[window.index] |= is_away or window.drift_alarm or window.rate_alarm
         is_reservoir = np.zeros(len(batch), dtype=np.bool_)
         is_reservoir[self.reservoir.offer(len(batch))] = True
-        is_candidate = is_fired | is_reservoir
-        positions = np.flatnonzero(is_candidate)
-        candidates = gather(batch, positions, hits=hits, windows=windows, content=content)
+        calibration = loaded.gate.beacon if loaded.gate is not None else None
+        findings = self.destinations.observe(batch, is_fired | is_reservoir, calibration, loaded.content.fleet)
+        is_fired[findings.confirmed] = True
+        positions = np.flatnonzero(is_fired | is_reservoir)
+        candidates = gather(batch, positions, hits=hits, windows=windows, findings=findings, content=loaded.content)
         candidates.is_fired, candidates.is_reservoir = is_fired[positions], is_reservoir[positions]
         candidates.tree = self.tree.observe(batch, positions)
-        recall_matches(candidates, self._history, content)
-        contacts = self.destinations.observe(batch, is_candidate)
-        candidates.beacons = [contacts.get(index, (0.0, 0.0)) for index in positions.tolist()]
-        return candidates
+        recall_matches(candidates, self._history, loaded.content)
+        return candidates, findings
 
 
 def _score(inputs: FeatureInputs, loaded: Loaded) -> Scores:

@@ -61,6 +61,8 @@ class EngineOptions:
         Seed of the reservoir; combined with the host's name, so that hosts draw independently.
     learning_seconds : float
         Alerts of a host younger than this ask for no response.
+    beacon_allow_list : tuple of str
+        Addresses and registered domains that are never scored as beacons.
     windows : WindowOptions
         Settings of layer 3.
     """
@@ -70,4 +72,5 @@ class EngineOptions:
     reservoir_events: int = 256
     seed: int = 0
     learning_seconds: float = 7 * 86_400.0
+    beacon_allow_list: tuple[str, ...] = ()
     windows: WindowOptions = field(default_factory=WindowOptions)

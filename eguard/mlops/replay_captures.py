@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from eguard.detection.contacts import fleet_destinations
 from eguard.detection.engine import Engine
 from eguard.detection.engine_options import EngineOptions
 from eguard.detection.fleet_shares import FleetShares
@@ -94,6 +95,8 @@ class CaptureReplay:
                     output = engine.process(batch)
                     collector.add(engine, group, output, n_events=len(batch), observed_at_unix=batch.time_unix, day=day)
                     shares.observe_ports([name] * len(batch), batch.destination_port)
+                    contacts, names = fleet_destinations(batch)
+                    shares.observe_destinations([name] * len(names), names, batch.time_unix[contacts])
                     fired = output.candidates
                     rows = np.flatnonzero(fired.is_fired).tolist()
                     shares.observe([name] * len(rows), [fired.keys[row] for row in rows], fired.batch.time_unix[rows])

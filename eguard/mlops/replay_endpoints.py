@@ -17,6 +17,7 @@ import numpy as np
 from eguard.baseline.seed import apply_fleet_seed
 from eguard.baseline.upload import pack_uploads, to_wire
 from eguard.clock import SimulatedClock
+from eguard.detection.contacts import fleet_destinations
 from eguard.detection.engine import Engine
 from eguard.detection.fleet_context import FleetContext
 from eguard.detection.fleet_shares import FleetShares
@@ -147,6 +148,8 @@ class EndpointReplay:
     def _learn_tables(self, host: str, events: EventBatch) -> None:
         ports = events.destination_port[events.event_class == EventClass.NETWORK_CONNECT]
         self._shares.observe_ports([host] * len(ports), ports)
+        contacts, names = fleet_destinations(events)
+        self._shares.observe_destinations([host] * len(names), names, events.time_unix[contacts])
         starts = np.flatnonzero(events.event_class == EventClass.PROCESS_EXEC).tolist()
         parented = [index for index in starts if events.parent_comm[index]]
         self._shares.observe_children([events.parent_comm[i] for i in parented], [events.comm[i] for i in parented])

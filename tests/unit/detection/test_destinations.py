@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from eguard.detection.destinations import MAX_DESTINATIONS, DestinationHistory, registered_domain
+from eguard.detection.beacons import MAX_DESTINATIONS
+from eguard.detection.destinations import DestinationHistory
+from eguard.estimators import periodicity_score
 from eguard.events import Event, EventBatch, EventClass
 
 
@@ -20,7 +22,7 @@ def query(time, name):
 
 def observe(history, *events):
     batch = EventBatch.from_events(events)
-    return history.observe(batch, np.ones(len(batch), dtype=np.bool_))
+    return history.observe(batch, np.ones(len(batch), dtype=np.bool_)).features
 
 
 def test_a_timer_is_periodic_from_the_twentieth_contact_on():
@@ -85,26 +87,43 @@ def test_the_destination_contacted_longest_ago_is_forgotten():
 def test_only_candidates_are_evaluated_and_batches_do_not_matter():
     events = EventBatch.from_events(contact(37 * i + i % 5, sent=i % 7) for i in range(120))
     wanted = np.arange(120) % 3 == 0
-    whole = DestinationHistory().observe(events, wanted)
+    whole = DestinationHistory().observe(events, wanted).features
     history, parts = DestinationHistory(), {}
     for start in range(0, 120, 11):
         batch = events.slice(start, min(start + 11, 120))
-        found = history.observe(batch, wanted[start : start + 11])
+        found = history.observe(batch, wanted[start : start + 11]).features
         parts |= {start + index: features for index, features in found.items()}
     assert parts == whole
     assert all(index % 3 == 0 for index in whole)
 
 
-@pytest.mark.parametrize(
-    ("name", "domain"),
-    [
-        ("www.example.com", "example.com"),
-        ("EXAMPLE.com.", "example.com"),
-        ("a.b.example.co.uk", "example.co.uk"),
-        ("example.de", "example.de"),
-        ("host", "host"),
-        ("", ""),
-    ],
-)
-def test_registered_domain(name, domain):
-    assert registered_domain(name) == domain
+def test_a_contact_without_a_usable_time_is_counted_and_passed_over():
+    history = DestinationHistory()
+    observe(history, contact(1), contact(float("nan")), contact(float("inf")), contact(1e300), contact(2))
+    assert history.skipped == 3
+    assert history.tracker.scores()[1].n_observations.tolist() == [2]
+
+
+def test_a_negative_size_counts_as_nothing():
+    features = observe(DestinationHistory(), *(contact(60 * index, sent=-5) for index in range(25)))
+    assert features[24] == (0.0, 1.0)
+
+
+def test_features_of_a_destination_that_was_forgotten_and_came_back_start_anew():
+    history = DestinationHistory()
+    observe(history, *(contact(60 * index) for index in range(30)))
+    observe(history, *(contact(2000 + i, address=f"198.51.{i // 250}.{i % 250}") for i in range(MAX_DESTINATIONS)))
+    back = observe(history, *(contact(9000 + 7 * (index % 5) + 60 * index) for index in range(25)))
+    assert sorted(back) == list(range(19, 25))
+
+
+def test_the_features_are_those_of_the_estimators_on_the_last_256_contacts():
+    rng = np.random.default_rng(5)
+    times = 1.7e9 + np.cumsum(rng.integers(1000, 90_000, 300)) / 1000.0
+    events = [contact(time, sent=size) for time, size in zip(times, rng.integers(1, 900, 300), strict=True)]
+    history = DestinationHistory()
+    batch = EventBatch.from_events(events)
+    is_last = np.arange(300) == 299
+    information, score = history.observe(batch, is_last).features[299]
+    assert score == pytest.approx(periodicity_score(times[-256:]).score, abs=1e-9)
+    assert 0.0 <= information < 0.2  # sizes are independent of the intervals
