@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,8 @@ app = typer.Typer(
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 MODEL = Path("models/signature-ml-model.json")
+BEACON_CALIBRATION = Path("models/beacon-calibration.json")
+_BY_SIDE = ("pairs", "pairs_scored", "beacons")
 
 
 @app.command()
@@ -83,3 +85,87 @@ def evaluate(
         interval = "-" if low is None else f"{low:.4f} to {high:.4f}"
         rows.append((name, "-" if figure["value"] is None else f"{figure['value']:.4f}", interval))
     print_table("metrics", ("metric", "value", "95 % interval over hosts"), rows)
+
+
+@app.command()
+def beacons(
+    *,
+    input_paths: Annotated[
+        list[Path],
+        typer.Option("--input", "-i", help="Zeek log (conn, http, ssl, dns) or message table; may be given again."),
+    ],
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            "-c",
+            help="Threshold: beacon-calibration.json, or the folder of a bundle. models/beacon-calibration.json if it "
+            "exists; otherwise pairs are ranked without a verdict.",
+        ),
+    ] = None,
+    networks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--network",
+            "-n",
+            help="Network of your own hosts (CIDR); may be given again. Private networks if left out.",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", "-s", help="Format of the input; recognised if left out.")
+    ] = None,
+    direction: Annotated[
+        Literal["outbound", "inbound", "all"],
+        typer.Option("--direction", help="Calls of your own hosts, calls to them by others, or both."),
+    ] = "outbound",
+    top: Annotated[int, typer.Option("--top", min=0, help="Pairs to show, 0 for all.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank the (source, destination) pairs of network logs by how much they look like beacons, each with its reason.
+
+    Bad rows are counted. A file that breaks off is ranked up to the damage; the exit code is then 2. A beacon found is
+    no error: the exit code stays 0.
+    """
+    from eguard.mlops.beacon_file import rank_beacons, read_beacon_calibration
+
+    chosen = calibration or (BEACON_CALIBRATION if BEACON_CALIBRATION.exists() else None)
+    with progress_bar(quiet=as_json) as progress:
+        result = rank_beacons(
+            input_paths,
+            calibration=read_beacon_calibration(chosen) if chosen else None,
+            networks=networks or (),
+            source_format=source,
+            direction=direction,
+            top=top,
+            progress=progress,
+        )
+    if as_json:
+        print_json(result)
+    else:
+        _print_ranking(result)
+    if result["damage"]:
+        raise typer.Exit(2)
+
+
+def _print_ranking(result: dict[str, Any]) -> None:
+    print_facts({name: value for name, value in result.items() if not isinstance(value, dict | list)})
+    print_facts({f"{name.replace('_', ' ')} {side}": result[name][side] for name in _BY_SIDE for side in result[name]})
+    print_facts({f"left out: {name}": count for name, count in result["excluded"].items()})
+    for text in result["damage"]:
+        print_facts({"damage": text})
+    rows = [
+        (
+            entry["host"],
+            entry["destination"],
+            f"{entry['score']:.3f}",
+            "-" if entry["period_seconds"] is None else f"{entry['period_seconds']:.1f}",
+            entry["n_observations"],
+            f"{entry['rarity']:.2f}",
+            entry["verdict"].replace("_", " "),
+        )
+        for entry in result["ranking"]
+    ]
+    print_table("pairs", ("source", "destination", "score", "period s", "n", "rarity", "verdict"), rows)
+    for entry in result["ranking"]:
+        if entry["verdict"] == "beacon":
+            typer.echo(f"{entry['host']} > {entry['destination']} ({entry['explanation']}): {entry['reason']}")

@@ -13,12 +13,13 @@ halved is who calibrates and who checks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eguard.detection.beacon_calibration import BeaconCalibration
 from eguard.estimators import ConformalThreshold, conformal_threshold
 from eguard.estimators.beacon import BeaconOptions
 from eguard.mlops.beacon_intervals import rate
@@ -160,15 +161,13 @@ def threshold_json(threshold: ConformalThreshold) -> dict[str, Any]:
     }
 
 
-def calibration_document(
-    threshold: ConformalThreshold, n_destinations: int, reading: Reading, options: BeaconOptions
-) -> dict[str, Any]:
-    """Return ``models/beacon-calibration.json``: the threshold that the bundle carries, and what it is one of."""
-    return {
-        "threshold": threshold_json(threshold)["threshold"],
-        "alpha": threshold.alpha,
-        "n_destinations": n_destinations,
-        "insufficient_calibration": threshold.status != "calibrated",
-        "unit": reading,
-        "options": asdict(options),
-    }
+def calibration_of(threshold: ConformalThreshold, n_destinations: int, options: BeaconOptions) -> BeaconCalibration:
+    """Return what ``models/beacon-calibration.json`` and the bundle carry: the threshold and what it rests on."""
+    is_sufficient = bool(np.isfinite(threshold.threshold))
+    return BeaconCalibration(
+        threshold=float(threshold.threshold) if is_sufficient else None,
+        alpha=threshold.alpha,
+        n_destinations=n_destinations,
+        insufficient_calibration=not is_sufficient,
+        options=options,
+    )

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eguard.detection.beacons import is_never_c2
-from eguard.detection.destinations import registered_domain
+from eguard.detection.contacts import registered_domain
 from eguard.events import EventBatch, EventClass
 from eguard.mlops.tables import read_events_table
 

@@ -24,7 +24,7 @@ from eguard.mlops.beacon_calibration import (
     READINGS,
     SCORED_PAIR,
     Reading,
-    calibration_document,
+    calibration_of,
     check_random_halves,
     check_transfer,
     hash_halves,
@@ -194,7 +194,7 @@ class _Evaluation:
     def document(self) -> dict[str, Any]:
         """Return what the bundle carries."""
         n_destinations = len(np.unique(self.benign.pairs.destination[self.is_calibrating]))
-        return calibration_document(self.threshold, n_destinations, self.params.reading, self.options)
+        return calibration_of(self.threshold, n_destinations, self.options).to_json()
 
     def calibration(self) -> dict[str, Any]:
         """Return the threshold under every reading, and how it holds on other hosts."""
