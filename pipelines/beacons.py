@@ -4,4 +4,4 @@ from eguard.mlops import beacons
 from pipelines.stage import run_stage
 
 if __name__ == "__main__":
-    run_stage("beacons", beacons.run)
+    run_stage("beacons", beacons.BeaconsParams, beacons.run)

@@ -4,4 +4,4 @@ from eguard.mlops import corpus
 from pipelines.stage import run_stage
 
 if __name__ == "__main__":
-    run_stage("corpus", corpus.run)
+    run_stage("corpus", corpus.CorpusParams, corpus.run)

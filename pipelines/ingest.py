@@ -4,4 +4,4 @@ from eguard.mlops import ingest
 from pipelines.stage import run_stage
 
 if __name__ == "__main__":
-    run_stage("ingest", ingest.run)
+    run_stage("ingest", ingest.IngestParams, ingest.run)

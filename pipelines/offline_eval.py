@@ -4,4 +4,4 @@ from eguard.mlops import evaluate
 from pipelines.stage import run_stage
 
 if __name__ == "__main__":
-    run_stage("offline_eval", evaluate.run)
+    run_stage("offline_eval", evaluate.EvaluateParams, evaluate.run)

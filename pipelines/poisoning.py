@@ -4,4 +4,4 @@ from eguard.mlops import poisoning
 from pipelines.stage import run_stage
 
 if __name__ == "__main__":
-    run_stage("poisoning", poisoning.run)
+    run_stage("poisoning", poisoning.PoisoningParams, poisoning.run)

@@ -4,4 +4,4 @@ from eguard.mlops import publish
 from pipelines.stage import run_stage
 
 if __name__ == "__main__":
-    run_stage("publish", publish.run)
+    run_stage("publish", publish.PublishParams, publish.run)

@@ -4,4 +4,4 @@ from eguard.mlops import replay
 from pipelines.stage import run_stage
 
 if __name__ == "__main__":
-    run_stage("replay", replay.run)
+    run_stage("replay", replay.ReplayParams, replay.run)

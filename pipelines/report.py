@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eguard.evidence.notebooks import render_report
-from eguard.mlops.params import ReportParams
+from eguard.mlops.section import ReportParams
 from eguard.mlops.workspace import Workspace, read_json
 from pipelines.stage import run_stage
 
@@ -38,4 +38,4 @@ def write_evidence_report(
 
 
 if __name__ == "__main__":
-    run_stage("report", write_evidence_report)
+    run_stage("report", ReportParams, write_evidence_report)

@@ -7,30 +7,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from eguard.cli.app import exit_code, report_error
 from eguard.cli.output import progress_bar
 from eguard.errors import EguardError
-from eguard.mlops.params import apply_settings, load_params
+from eguard.mlops.section import load_section
 from eguard.mlops.workspace import Workspace
 from eguard.settings import load_mlops_settings
 
 Stage = Callable[..., dict[str, Any]]
 
 
-def run_stage(section: str, stage: Stage) -> None:
+def run_stage(name: str, model: type[BaseModel], stage: Stage) -> None:
     """Run one stage in the current folder and end the process with its exit code.
 
     Parameters
     ----------
-    section : str
+    name : str
         The stage's section of `params.yaml`.
+    model : type
+        What that section has to be.
     stage : callable
         ``stage(params, seed=..., workspace=..., progress=...)`` of a module of `eguard.mlops`.
     """
     try:
-        params = apply_settings(load_params(Path("params.yaml")), load_mlops_settings())
+        base, section = load_section(Path("params.yaml"), name, model, load_mlops_settings())
         with progress_bar() as progress:
-            stage(getattr(params, section), seed=params.base.seed, workspace=Workspace(), progress=progress)
+            stage(section, seed=base.seed, workspace=Workspace(), progress=progress)
     except EguardError as error:
         report_error(error)
         sys.exit(exit_code(error))
