@@ -8,6 +8,7 @@ a reference (28 cycles, a week) and the detectors need to learn what is ordinary
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -73,7 +74,7 @@ class SlowRuns:
     bias_nats : ndarray of shape (n_runs,)
         What two cycles of an unchanged fleet show.
     alarms : dict of str to ndarray of bool, shape (n_shares, n_runs, n_watched)
-        By detector.
+        By detector; ADWIN's only up to its first in the walk.
     """
 
     shares: tuple[float, ...]
@@ -126,9 +127,7 @@ def walk(
     reference = _reference(series[:, :, : timeline.pinned_cycles])
     pinned = _divergence(watched, np.broadcast_to(reference[:, :, None], watched.shape))
     biases = np.array(bias)
-    return SlowRuns(
-        tuple(shares), series, previous, pinned, biases, _alarms(previous, pinned, biases, timeline.burn_in)
-    )
+    return SlowRuns(tuple(shares), series, previous, pinned, biases, _alarms(previous, pinned, biases, timeline))
 
 
 def _run(
@@ -164,17 +163,18 @@ def _reference(pinned: Floats) -> Floats:
 def _divergence(current: Floats, other: Floats) -> Floats:
     both = np.isfinite(current[..., 0]) & np.isfinite(other[..., 0])
     divergence = np.full(both.shape, np.nan)
-    divergence[both] = jensen_shannon_nats(current[both], other[both])
+    if both.any():
+        divergence[both] = jensen_shannon_nats(current[both], other[both])
     return divergence
 
 
-def _alarms(previous: Floats, pinned: Floats, bias: Floats, burn_in: int) -> dict[str, Mask]:
+def _alarms(previous: Floats, pinned: Floats, bias: Floats, timeline: Timeline) -> dict[str, Mask]:
     excess = {"previous": previous - bias[:, None], "pinned": pinned - bias[:, None]}
     above = {name: np.nan_to_num(values, nan=0.0) > LEVEL_NATS for name, values in excess.items()}
     return {
-        "cusum_previous": _cusum(previous, burn_in),
-        "cusum_pinned": _cusum(pinned, burn_in),
-        "adwin_pinned": _adwin(pinned, burn_in),
+        "cusum_previous": _cusum(previous, timeline.burn_in),
+        "cusum_pinned": _cusum(pinned, timeline.burn_in),
+        "adwin_pinned": _adwin(pinned, timeline),
         "level_previous": _twice(above["previous"]),
         "level_pinned": _twice(above["pinned"]),
     }
@@ -199,16 +199,35 @@ def _cusum(divergence: Floats, burn_in: int) -> Mask:
     return np.stack([bank.update(values) for values in series.T], axis=-1).reshape(divergence.shape)
 
 
-def _adwin(divergence: Floats, burn_in: int) -> Mask:
-    """Alarm as the fleet's second detector does: ADWIN on the rank of log divergence."""
-    series = _log(divergence).reshape(-1, divergence.shape[-1])
+def _adwin(divergence: Floats, timeline: Timeline) -> Mask:
+    """Alarm as the fleet's second detector does: ADWIN on the rank of log divergence.
+
+    Before the walk all shares are one fleet, so that part is run once; after its first alarm a run is decided.
+    """
+    series = _log(divergence)
     alarms = np.zeros(series.shape, dtype=np.bool_)
-    for row, values in enumerate(series):
-        rank, adwin = RankStandardiser(burn_in), Adwin()
-        for cycle in np.flatnonzero(np.isfinite(values)).tolist():
-            standardised = rank.update(float(values[cycle]))
-            alarms[row, cycle] = standardised is not None and adwin.update(standardised)
-    return alarms.reshape(divergence.shape)
+    walk_begins = series.shape[-1] - timeline.steps
+    for run in range(series.shape[1]):
+        before = _AdwinChart(timeline.burn_in)
+        alarms[:, run, :walk_begins] = [before.update(value) for value in series[0, run, :walk_begins].tolist()]
+        for share in range(len(series)):
+            chart = deepcopy(before)
+            for cycle, value in enumerate(series[share, run, walk_begins:].tolist()):
+                if chart.update(value):
+                    alarms[share, run, walk_begins + cycle] = True
+                    break
+    return alarms
+
+
+class _AdwinChart:
+    """ADWIN and the ranks that it is fed; a cycle without a value passes it by."""
+
+    def __init__(self, burn_in: int) -> None:
+        self._rank, self._adwin = RankStandardiser(burn_in), Adwin()
+
+    def update(self, value: float) -> bool:
+        rank = self._rank.update(value) if np.isfinite(value) else None
+        return rank is not None and self._adwin.update(rank)
 
 
 def detection_rows(runs: SlowRuns, timeline: Timeline) -> list[dict[str, Any]]:

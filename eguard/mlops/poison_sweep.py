@@ -113,7 +113,8 @@ def _attacked(
         moved = 0.5 * np.abs(after - before).sum(axis=1)
         both = np.isfinite(moved)
         divergence = np.full(len(moved), np.nan)
-        divergence[both] = jensen_shannon_nats(after[both], before[both])
+        if both.any():
+            divergence[both] = jensen_shannon_nats(after[both], before[both])
         for number, cohort in np.unique(where, axis=0).tolist():
             mine = (where == (number, cohort)).all(axis=1)
             found[2][number, column, cohort] = np.isfinite(after[mine, 0]).mean()
@@ -144,8 +145,8 @@ def aggregates(votes: Floats, aggregator: Aggregator) -> Floats:
     return aggregate_many(votes, alpha=TRIM_ALPHA, method=aggregator).distributions
 
 
-def mean_with_interval(per_repetition: Floats) -> dict[str, Any]:
-    """Return the mean over repetitions with its 95 % t interval; nulls where nothing was published.
+def mean_with_interval(per_repetition: Floats, least: float = 0.0) -> dict[str, Any]:
+    """Return the mean over repetitions with its 95 % t interval, cut at `least` and 1; nulls where there is none.
 
     Examples
     --------
@@ -158,8 +159,11 @@ def mean_with_interval(per_repetition: Floats) -> dict[str, Any]:
     mean = float(values.mean())
     if values.size == 1:
         return {"value": round(mean, 12), "interval": None}
-    half = float(stdtrit(values.size - 1, 0.5 + CONFIDENCE / 2)) * float(values.std(ddof=1)) / np.sqrt(values.size)
-    return {"value": round(mean, 12), "interval": [round(float(mean - half), 12), round(float(mean + half), 12)]}
+    half = float(stdtrit(values.size - 1, 0.5 + CONFIDENCE / 2) * values.std(ddof=1) / np.sqrt(values.size))
+    return {
+        "value": round(mean, 12),
+        "interval": [round(max(mean - half, least), 12), round(min(mean + half, 1.0), 12)],
+    }
 
 
 def sweep_rows(sweep: CohortSweep) -> Iterator[dict[str, Any]]:
@@ -212,7 +216,7 @@ def median_against_mean(sweep: CohortSweep) -> Iterator[dict[str, Any]]:
                 "n_agents": sweep.n_agents,
                 "share": share,
                 "attack": attack,
-                "excess": mean_with_interval(_over_keys(excess)),
+                "excess": mean_with_interval(_over_keys(excess), least=-1.0),
                 "keys_lost": int(np.count_nonzero(_means(excess, axis=1) > 0.0)),
             }
 
