@@ -15,7 +15,6 @@ import ipaddress
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +23,6 @@ from numpy.typing import NDArray
 from eguard.detection.beacons import is_never_c2
 from eguard.detection.contacts import registered_domain
 from eguard.events import EventBatch, EventClass
-from eguard.mlops.tables import read_events_table
 
 Floats = NDArray[np.float64]
 
@@ -123,13 +121,16 @@ class BeaconPairs:
         return int(found[0]) if found.size else None
 
 
-def pairs_from_events(events: EventBatch) -> BeaconPairs:
+def pairs_from_events(events: EventBatch, *, by_address: bool = False) -> BeaconPairs:
     """Group the contacts of a batch into pairs.
 
     Parameters
     ----------
     events : EventBatch
         Of any hosts and captures, in any order. Events that are neither connections nor DNS queries are left out.
+    by_address : bool
+        Whether connections are keyed by address and port even where the client named a server, as an agent does: a name
+        that the client states itself is the attacker's to choose.
 
     Returns
     -------
@@ -146,7 +147,7 @@ def pairs_from_events(events: EventBatch) -> BeaconPairs:
     (('a', '192.0.2.1:443'), [1.0, 3.0], {'multicast': 1})
     """
     excluded: Counter[str] = Counter()
-    names = _destinations(events, excluded)
+    names = _destinations(events, excluded, by_address=by_address)
     kept = np.array([index for index, name in enumerate(names) if name], np.intp)
     groups, group = _codes([events.group[index] for index in kept])
     hosts, host = _codes([events.host_id[index] for index in kept])
@@ -174,17 +175,6 @@ def pairs_from_events(events: EventBatch) -> BeaconPairs:
     )
 
 
-def read_pairs(path: Path) -> BeaconPairs:
-    """Return the pairs of a table that the ingest stage wrote (``data/interim/connections.parquet``).
-
-    Raises
-    ------
-    ConfigError
-        The file is missing or is no such table.
-    """
-    return pairs_from_events(read_events_table(path, PAIR_COLUMNS))
-
-
 def exclusion_reason(address: str) -> str:
     """Return what kind of address is never command and control, or "" for one that may be.
 
@@ -210,7 +200,7 @@ def exclusion_reason(address: str) -> str:
     return next((name for name, holds in kinds if holds), "other")
 
 
-def _destinations(events: EventBatch, excluded: Counter[str]) -> list[str]:
+def _destinations(events: EventBatch, excluded: Counter[str], *, by_address: bool) -> list[str]:
     """Return each event's destination, or "" where it has none that counts."""
     reasons = {address: exclusion_reason(address) for address in set(events.destination_address) if address}
     is_contact = np.isin(events.event_class, _CONTACTS).tolist()
@@ -225,7 +215,7 @@ def _destinations(events: EventBatch, excluded: Counter[str]) -> list[str]:
             name = registered_domain(target) if target else ""
         elif reasons.get(address):
             reason = reasons[address]
-        elif target and events.event_type[index] in _NAMED_LOGS:
+        elif target and not by_address and events.event_type[index] in _NAMED_LOGS:
             name = target
         elif address:
             name = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

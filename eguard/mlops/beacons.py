@@ -27,6 +27,7 @@ from eguard.mlops.beacon_calibration import (
     calibration_of,
     check_random_halves,
     check_transfer,
+    false_alarms,
     hash_halves,
     pair_scores,
     threshold_json,
@@ -42,12 +43,13 @@ from eguard.mlops.beacon_channels import (
 )
 from eguard.mlops.beacon_comparison import LabelledData, ablate, compare
 from eguard.mlops.beacon_leave_out import leave_one_capture_out
-from eguard.mlops.beacon_pairs import BeaconPairs, read_pairs
+from eguard.mlops.beacon_pairs import PAIR_COLUMNS, BeaconPairs, pairs_from_events
 from eguard.mlops.beacon_peers import debiased_information_bits, plain_information_bits, rita_scores
 from eguard.mlops.beacon_plots import channel_intervals, score_points
 from eguard.mlops.beacon_scores import score_pairs
 from eguard.mlops.beacon_sweep import BenignSide, run_sweep
 from eguard.mlops.beacon_synthetic import SweepParams
+from eguard.mlops.tables import read_events_table
 from eguard.mlops.workspace import Workspace, write_artefact, write_report
 
 Progress = Callable[[str, int, int], None]
@@ -143,7 +145,9 @@ class _Evaluation:
     def __init__(self, params: BeaconsParams, seed: int, workspace: Workspace) -> None:
         self.params, self.seed = params, seed
         self.options = BeaconOptions()
-        self.pairs = read_pairs(workspace.interim / "connections.parquet")
+        events = read_events_table(workspace.interim / "connections.parquet", PAIR_COLUMNS)
+        self.pairs = pairs_from_events(events)
+        self.benign_events = events.take(np.flatnonzero(np.array(events.group, dtype=np.str_) == BENIGN_GROUP))
         benign = self.pairs.of_group(BENIGN_GROUP)
         if not len(benign):
             raise ConfigError(
@@ -156,9 +160,9 @@ class _Evaluation:
         calibration = self.scores.take(self.is_calibrating)
         self.threshold = threshold_of(calibration, params.alpha, params.reading)
         #: Under the reading that ships, the plain one and the stricter one; infinite where calibration did not suffice.
+        self.readings: tuple[Reading, ...] = tuple(dict.fromkeys((params.reading, DESTINATION, SCORED_PAIR)))
         self.thresholds: dict[str, float] = {
-            reading: threshold_of(calibration, params.alpha, reading).threshold
-            for reading in dict.fromkeys((params.reading, DESTINATION, SCORED_PAIR))
+            reading: threshold_of(calibration, params.alpha, reading).threshold for reading in self.readings
         }
         channels = (*params.channels, *read_apt29_channels(workspace.raw))
         groups = sorted({channel.group for channel in channels})
@@ -214,11 +218,25 @@ class _Evaluation:
             "hosts_calibrating": [hosts[code] for code in np.unique(self.benign.pairs.host[self.is_calibrating])],
             "hosts_checking": [hosts[code] for code in np.unique(self.benign.pairs.host[~self.is_calibrating])],
             "readings": readings,
+            "keyed_by_address": self._keyed_by_address(),
             "scored_pairs_by_hosts_contacting": callers_of_scored_pairs(self.benign),
             "without_a_fleet": {
                 reading: without_a_fleet(self.benign, ~self.is_calibrating, threshold)
                 for reading, threshold in self.thresholds.items()
             },
+        }
+
+    def _keyed_by_address(self) -> dict[str, Any]:
+        """Return how the thresholds hold where destinations are addresses, as an agent keys them."""
+        pairs = pairs_from_events(self.benign_events, by_address=True)
+        scored = score_pairs(pairs, self.options, has_fleet=True)
+        scores, is_calibrating = pair_scores(pairs, scored.score, scored.regularity.is_scored), hash_halves(pairs)
+        return {
+            reading: {
+                "own_threshold": threshold_json(threshold_of(scores.take(is_calibrating), self.params.alpha, reading)),
+                "false_alarms_at_shipped": false_alarms(scores.take(~is_calibrating), self.thresholds[reading]),
+            }
+            for reading in self.readings
         }
 
     def judged_channels(self) -> dict[str, Any]:

@@ -44,6 +44,8 @@ def test_a_destination_is_a_name_where_the_log_has_one():
         destination_address=["192.0.2.1", "192.0.2.1", "192.0.2.53", "192.0.2.9", "192.0.2.8", "2001:db8::1"],
         destination_port=np.array([80, 443, 53, 8443, 80, 443]),
     )
+    by_address = pairs_from_events(events, by_address=True).destinations
+    assert {"192.0.2.1:80", "192.0.2.1:443", "example.co.uk"} <= set(by_address)
     assert pairs_from_events(events).destinations == (
         "192.0.2.8:80",
         "192.0.2.9:8443",
