@@ -164,6 +164,11 @@ def beacon_regularity(
     Notes
     -----
     The sizes of a burst are not added up: the first contact is the beat, what follows it is what the beat found to do.
+    Against simulated traffic of varied sizes, at one false alarm in a hundred, a beacon of one size on a fixed schedule
+    with 50 % jitter and half of its beats missed is found from 20 contacts on (power 1.00). By timing alone, all sizes
+    equal, it takes hundreds (.5 at 64, .85 at 256): intervals forget the schedule that event times keep. With 20 %
+    jitter it is .9 at 64. ``tests/statistical/test_beacon_power.py`` measures it.
+
     A destination's scores do not depend on the others in the call. They are equal to those of `periodicity_score` on
     the same milliseconds, to rounding (``tests/properties/test_beacon_properties.py``).
 
