@@ -7,6 +7,7 @@ as for feature 23 (`eguard.detection.rule_drift`): what comes later must not dec
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from eguard.detection.rule_drift import NAMED_RULES, commonest_rules
 from eguard.events import EventBatch
-from eguard.mlops.tables import read_events_table
+from eguard.mlops.tables import read_coded_columns
 
 HOUR_SECONDS: Final = 3600.0
 N_CLASSES: Final = NAMED_RULES + 1
@@ -33,9 +34,11 @@ STEP_OF_LABEL: Final = {
     "service_scan": "service_scans",
     "webshell_cmd": "webshell",
 }
-_COLUMNS: Final = ("time_unix", "host_id", "group", "rule_id", "label")
+_COLUMNS: Final = ("host_id", "group", "rule_id", "label")
 
 Codes = NDArray[np.int32]
+#: Texts as indices into the distinct ones.
+Coded = tuple[Codes, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ def read_networks(path: Path, reference_hours: int) -> list[NetworkAlerts]:
     ConfigError
         There is no such table.
     """
-    return split_networks(read_events_table(path, _COLUMNS), reference_hours)
+    times, coded = read_coded_columns(path, _COLUMNS)
+    return _split(times, coded, reference_hours)
 
 
 def split_networks(alerts: EventBatch, reference_hours: int) -> list[NetworkAlerts]:
@@ -101,37 +105,43 @@ def split_networks(alerts: EventBatch, reference_hours: int) -> list[NetworkAler
     reference_hours : int
         Hours from the full hour of a network's first alert.
     """
-    if not len(alerts):
+    return _split(alerts.time_unix, {name: text_codes(getattr(alerts, name)) for name in _COLUMNS}, reference_hours)
+
+
+def _split(times: NDArray[np.float64], coded: Mapping[str, Coded], reference_hours: int) -> list[NetworkAlerts]:
+    if not times.size:
         return []
-    network, networks = text_codes(alerts.group)
-    host, hosts = text_codes(alerts.host_id)
-    rule, rules = text_codes(alerts.rule_id)
-    label, labels = text_codes([STEP_OF_LABEL.get(text, text) for text in alerts.label])
-    order = np.lexsort((alerts.time_unix, network))
+    network, networks = coded["group"]
+    # Tables are in order already; a million rows are sorted only where they are not.
+    steps_back = (np.diff(network) < 0) | ((np.diff(network) == 0) & (np.diff(times) < 0))
+    order = np.lexsort((times, network)) if steps_back.any() else np.arange(times.size)
     cuts = np.flatnonzero(np.diff(network[order])) + 1
     split = []
     for rows in np.split(order, cuts):
-        times = alerts.time_unix[rows]
-        start = float(np.floor(times[0] / HOUR_SECONDS) * HOUR_SECONDS)
-        own_hosts, host_of = _renumbered(host[rows], hosts)
-        own_steps, step_of = _renumbered(label[rows], labels)
-        learned = int(np.searchsorted(times, start + reference_hours * HOUR_SECONDS))
-        split.append(
-            NetworkAlerts(
-                name=networks[int(network[rows[0]])],
-                start_unix=start,
-                time_unix=times,
-                host=host_of,
-                rule_class=_classes(rule[rows], rules, learned),
-                step=step_of,
-                hosts=own_hosts,
-                steps=own_steps,
-            )
-        )
+        own = {name: (codes[rows], texts) for name, (codes, texts) in coded.items()}
+        split.append(_network(networks[network[rows[0]]], times[rows], own, reference_hours))
     return sorted(split, key=lambda alerts: alerts.name)
 
 
-def text_codes(texts: list[str]) -> tuple[Codes, list[str]]:
+def _network(name: str, times: NDArray[np.float64], coded: Mapping[str, Coded], reference_hours: int) -> NetworkAlerts:
+    start = float(np.floor(times[0] / HOUR_SECONDS) * HOUR_SECONDS)
+    hosts, host = _renumbered(*coded["host_id"])
+    labels, texts = coded["label"]
+    steps, step = _renumbered(labels, [STEP_OF_LABEL.get(text, text) for text in texts])
+    learned = int(np.searchsorted(times, start + reference_hours * HOUR_SECONDS))
+    return NetworkAlerts(
+        name=name,
+        start_unix=start,
+        time_unix=times,
+        host=host,
+        rule_class=_classes(*coded["rule_id"], learned),
+        step=step,
+        hosts=hosts,
+        steps=steps,
+    )
+
+
+def text_codes(texts: list[str]) -> Coded:
     """Return the texts as indices into the distinct ones, which are in order of appearance.
 
     Examples
@@ -145,12 +155,13 @@ def text_codes(texts: list[str]) -> tuple[Codes, list[str]]:
 
 
 def _renumbered(codes: Codes, names: list[str]) -> tuple[tuple[str, ...], Codes]:
-    """Return the names that occur, in order, and the codes as indices into them."""
-    occurring, index = np.unique(codes, return_inverse=True)
-    order = sorted(range(len(occurring)), key=lambda i: names[occurring[i]])
-    place = np.empty(len(order), dtype=np.int32)
-    place[order] = np.arange(len(order), dtype=np.int32)
-    return tuple(names[occurring[i]] for i in order), place[index]
+    """Return the names that occur, in order and each once, and the codes as indices into them."""
+    occurring = np.flatnonzero(np.bincount(codes, minlength=len(names)))
+    distinct = sorted({names[code] for code in occurring})
+    place = np.zeros(len(names), dtype=np.int32)
+    for code in occurring:
+        place[code] = distinct.index(names[code])
+    return tuple(distinct), place[codes]
 
 
 def _classes(rule: Codes, rules: list[str], learned: int) -> Codes:

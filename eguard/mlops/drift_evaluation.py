@@ -236,7 +236,7 @@ def _tasks(
         rows.setdefault((key.network, key.stream), []).append(row)
     for network in networks:
         own = [episode for episode in episodes if episode.network == network.name]
-        for stream, chosen in streams_of(network, single_steps=True):
+        for stream, chosen in streams_of(network):
             if (network.name, stream) not in rows:
                 continue
             index = np.array(rows[network.name, stream], dtype=np.intp)

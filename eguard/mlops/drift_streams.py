@@ -87,6 +87,8 @@ class SeriesBank:
 
     def alarms(self, detector: Detector, settings: Settings) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
         """Return the times of alarm of each series, and when each was first able to alarm (infinity: never)."""
+        if not self.keys:
+            return [], np.zeros(0)
         if detector.raise_alarms is None or detector.reference is None:
             return self._window_alarms("rate" in detector.name, settings)
         alarms, armed = detector.raise_alarms(self.divergence[detector.reference], settings)
@@ -114,36 +116,62 @@ class SeriesBank:
         return times, self.windows.armed_unix(options)
 
 
-def streams_of(network: NetworkAlerts, *, single_steps: bool) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def streams_of(network: NetworkAlerts) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Yield the streams of a network: name, and which of its steps are in it."""
     ordinary = np.array([step == "" for step in network.steps])
     yield ALL, np.ones(len(network.steps), dtype=np.bool_)
     yield NO_FLOODS, network.steps_except(FLOOD_STEPS)
     yield ATTACKS_REMOVED, ordinary
-    if single_steps:
-        for i, step in enumerate(network.steps):
-            if step:
-                yield step, ordinary | (np.arange(len(network.steps)) == i)
+    for i, step in enumerate(network.steps):
+        if step:
+            yield step, ordinary | (np.arange(len(network.steps)) == i)
 
 
-def hourly_bank(networks: Sequence[NetworkAlerts], options: SeriesOptions, *, single_steps: bool = True) -> SeriesBank:
-    """Return every network's and host's hours and windows; single steps have series for networks alone."""
-    return _bank(networks, options, 1, single_steps=single_steps)
+def hourly_bank(
+    networks: Sequence[NetworkAlerts],
+    options: SeriesOptions,
+    *,
+    streams: Sequence[str] | None = None,
+    windows: bool = True,
+) -> SeriesBank:
+    """Return every network's and host's hours and windows; single steps have series for networks alone.
+
+    Parameters
+    ----------
+    networks : sequence of NetworkAlerts
+        Networks.
+    options : SeriesOptions
+        How series are made.
+    streams : sequence of str, optional
+        Streams wanted; all if not given.
+    windows : bool
+        Whether windows of alerts are wanted too.
+    """
+    return _bank(networks, options, 1, streams=streams, windows=windows)
 
 
 def daily_bank(networks: Sequence[NetworkAlerts], options: SeriesOptions) -> SeriesBank:
     """Return every network's and host's days; a day begins at the full hour of the network's first alert."""
-    return _bank(networks, options, DAY_HOURS, single_steps=False)
+    return _bank(networks, options, DAY_HOURS, streams=STREAMS, windows=False)
 
 
-def _bank(networks: Sequence[NetworkAlerts], options: SeriesOptions, hours: int, *, single_steps: bool) -> SeriesBank:
+def _bank(
+    networks: Sequence[NetworkAlerts],
+    options: SeriesOptions,
+    hours: int,
+    *,
+    streams: Sequence[str] | None,
+    windows: bool,
+) -> SeriesBank:
     keys: list[SeriesKey] = []
     spans: list[tuple[float, float]] = []
     found: list[Mapping[Reference, Divergence]] = []
-    windows: list[WindowSeries] = []
+    closed: list[WindowSeries] = []
     for network in networks:
         counts = step_counts(network)
-        for stream, steps in streams_of(network, single_steps=single_steps):
+        for stream, steps in streams_of(network):
+            if streams is not None and stream not in streams:
+                continue
             hosts = network.hosts if stream in STREAMS else ()
             series = with_network(fold(counts[steps].sum(axis=0), hours))[: len(hosts) + 1]
             keys += [SeriesKey(network.name, stream, host) for host in ("", *hosts)]
@@ -156,15 +184,15 @@ def _bank(networks: Sequence[NetworkAlerts], options: SeriesOptions, hours: int,
                     same_hour_width=options.same_hour_width if hours == 1 else None,
                 )
             )
-            if hours == 1:
-                windows.append(
+            if windows:
+                closed.append(
                     window_series(network, steps, options.reference_hours, options.window_events, hosts=bool(hosts))
                 )
     start, end = (
         (np.array(times, dtype=np.float64) for times in zip(*spans, strict=True)) if spans else (np.zeros(0),) * 2
     )
     return SeriesBank(
-        tuple(keys), start, end, hours, _stacked(found), _joined(windows) if hours == 1 else None, options.window_events
+        tuple(keys), start, end, hours, _stacked(found), _joined(closed) if windows else None, options.window_events
     )
 
 
