@@ -24,6 +24,7 @@ Mask = NDArray[np.bool_]
 CONFIDENCE: Final = 0.95
 #: Name of the row that holds the worst of all attacks.
 WORST: Final = "worst"
+_PRECISION: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,8 @@ def sweep_rows(sweep: CohortSweep) -> Iterator[dict[str, Any]]:
                     "aggregator": aggregator,
                     "total_variation": mean_with_interval(_over_keys(shift[row, number, column])),
                     "js_nats": mean_with_interval(_over_keys(js_nats[row, number, column])),
-                    "bound": round(float(sweep.bound[row, column].mean()), 12),
+                    "bound": _bound_where_measured(sweep.bound[row, column], shift[row, number, column]),
+                    "is_within_bound": _is_within(shift[row, number, column], sweep.bound[row, column]),
                     "published_fraction": round(float(published.mean()), 12),
                 }
 
@@ -200,7 +202,7 @@ def key_rows(sweep: CohortSweep) -> Iterator[dict[str, Any]]:
                     "process_key": key,
                     "aggregator": aggregator,
                     "total_variation": mean_with_interval(worst[row, column, number]),
-                    "bound": round(float(sweep.bound[row, column, number].mean()), 12),
+                    "bound": _bound_where_measured(sweep.bound[row, column, number], worst[row, column, number]),
                 }
 
 
@@ -219,6 +221,17 @@ def median_against_mean(sweep: CohortSweep) -> Iterator[dict[str, Any]]:
                 "excess": mean_with_interval(_over_keys(excess), least=-1.0),
                 "keys_lost": int(np.count_nonzero(_means(excess, axis=1) > 0.0)),
             }
+
+
+def _is_within(shift: Floats, bound: Floats) -> bool:
+    """Whether every cohort's shift is within its own bound, to the precision of an estimate."""
+    return bool((np.where(np.isfinite(shift), shift, 0.0) <= bound + _PRECISION).all())
+
+
+def _bound_where_measured(bound: Floats, shift: Floats) -> float:
+    """Return the mean bound of the cohorts that a shift was measured on; of all where it was on none."""
+    measured = np.isfinite(shift)
+    return round(float(bound[measured].mean() if measured.any() else bound.mean()), 12)
 
 
 def _with_worst(values: Floats) -> Floats:

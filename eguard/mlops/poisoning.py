@@ -262,7 +262,8 @@ def _plot_rows(sweep: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         figure = row["total_variation"]
         low, high = figure["interval"] or (None, None)
         plain = {
-            name: row[name] for name in ("n_agents", "share", "attack", "aggregator", "bound", "published_fraction")
+            name: row[name]
+            for name in ("n_agents", "share", "attack", "aggregator", "bound", "is_within_bound", "published_fraction")
         }
         rows.append(plain | {"total_variation": figure["value"], "low": low, "high": high})
     return rows

@@ -1,5 +1,7 @@
 """The sweep: what it reports is what its parts say, and more liars do more harm."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,7 @@ def test_the_worst_attack_grows_with_the_share_and_stays_within_the_bound(rows, 
     moved = [row["total_variation"]["value"] for row in worst]
     assert moved == sorted(moved)
     assert all(row["total_variation"]["value"] <= row["bound"] + 1e-9 for row in worst)
+    assert all(row["is_within_bound"] for row in rows.values())
 
 
 def test_the_worst_is_the_worst_of_each_cohort(sweep, rows):
@@ -110,6 +113,14 @@ def test_the_interval_is_students():
     assert mean_with_interval(np.array([0.0, 0.9]))["interval"] == [0.0, 1.0]
     assert mean_with_interval(np.array([0.0, 0.9]), least=-1.0)["interval"] == [-1.0, 1.0]
     assert mean_with_interval(np.array([0.5])) == {"value": 0.5, "interval": None}
+
+
+def test_a_single_cohort_beyond_its_bound_is_not_within(sweep):
+    broken = replace(sweep, bound=sweep.bound.copy())
+    broken.bound[2, AGGREGATORS.index("trimmed_median"), 0, 3] = 1e-6
+    rows = {(row["share"], row["attack"], row["aggregator"]): row for row in sweep_rows(broken)}
+    assert not rows[0.2, WORST, "trimmed_median"]["is_within_bound"]
+    assert rows[0.3, WORST, "trimmed_median"]["is_within_bound"]
 
 
 def test_the_same_seed_gives_the_same_sweep(sweep):
