@@ -155,8 +155,8 @@ def _print_ranking(result: dict[str, Any]) -> None:
         print_facts({"damage": text})
     rows = [
         (
-            entry["host"],
-            entry["destination"],
+            _printable(entry["host"]),
+            _printable(entry["destination"]),
             f"{entry['score']:.3f}",
             "-" if entry["period_seconds"] is None else f"{entry['period_seconds']:.1f}",
             entry["n_observations"],
@@ -168,4 +168,10 @@ def _print_ranking(result: dict[str, Any]) -> None:
     print_table("pairs", ("source", "destination", "score", "period s", "n", "rarity", "verdict"), rows)
     for entry in result["ranking"]:
         if entry["verdict"] == "beacon":
-            typer.echo(f"{entry['host']} > {entry['destination']} ({entry['explanation']}): {entry['reason']}")
+            pair = _printable(f"{entry['host']} > {entry['destination']}")
+            typer.echo(f"{pair} ({entry['explanation']}): {entry['reason']}")
+
+
+def _printable(text: str) -> str:
+    """Return a name from the network without what would steer a terminal."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
