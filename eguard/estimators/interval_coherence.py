@@ -1,8 +1,8 @@
 """Phase coherence of the intervals of many destinations at once: `phase.interval_phase` without its null table.
 
-Nearly all of the 48 candidate periods of a destination only have to lose. They are tried in single precision, whose
-error stays below 1e-6; those within 1e-5 of the best are then evaluated in double precision, so that the result is that
-of double precision throughout at a sixth of the time.
+Nearly all of the 48 candidate periods of a destination only have to lose. All are tried with phases read from a table
+of 4,096, which are off by at most pi/4096, and so is their mean; those that close to the best are then evaluated in
+double precision. The result is that of double precision throughout, in a fraction of the time.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eguard.estimators.phase import CANDIDATES
-from eguard.estimators.segments import Whole, sample_numbers, take_samples
+from eguard.estimators.segments import Whole, sample_numbers, sample_ranges
 
 Array = NDArray[np.float64]
 
-#: Candidates this close to the best in single precision are evaluated again; far above the error of either.
-CONTENDER_MARGIN: Final = 1e-5
+PHASES: Final = 4096
+#: Candidates this close to the best by the table are evaluated again: twice the table's error, and rounding.
+CONTENDER_MARGIN: Final = 2.0 * np.pi / PHASES + 1e-4
 #: The period is the longest candidate whose intervals lie on its multiples nearly as well as on any other's.
 PERIOD_MARGIN: Final = 0.05
 #: Intervals tried together, which keeps the 48 rows in the processor's cache.
 BLOCK_INTERVALS: Final = 2048
 
 _TAU: Final = 2.0 * np.pi
+_TABLE: Final = np.exp(1j * _TAU * (np.arange(PHASES) + 0.5) / PHASES).astype(np.complex64)
+_PHASES_PER_UNIT: Final = PHASES / CANDIDATES[:, None]
 
 
 class Coherence(NamedTuple):
@@ -73,25 +76,16 @@ def _blocks(offsets: Whole) -> list[tuple[int, int]]:
 def _block(intervals: Array, offsets: Whole, medians: Array) -> tuple[Array, Array]:
     samples, sizes = sample_numbers(offsets), np.diff(offsets)
     scaled = intervals / medians[samples]
-    turns = scaled / CANDIDATES[:, None]
-    turns -= np.rint(turns)
-    angle = turns.astype(np.float32)
-    angle *= np.float32(_TAU)
-    cosines = np.add.reduceat(np.cos(angle), offsets[:-1], axis=1) / sizes
-    sines = np.add.reduceat(np.sin(angle, out=angle), offsets[:-1], axis=1) / sizes
-    rough = np.hypot(cosines, sines)
-    is_contender = rough >= rough.max(axis=0) - CONTENDER_MARGIN
-    best = np.zeros(medians.size)
-    # Most samples have one contender, so that a second round concerns few and a 48th hardly any.
-    while is_contender.any():
-        chosen = is_contender.any(axis=0)
-        candidate = np.argmax(is_contender, axis=0)
-        is_contender[candidate[chosen], np.flatnonzero(chosen)] = False
-        rows, cut = take_samples(offsets, chosen)
-        exact = turns[candidate[samples[rows]], rows]
-        total = np.add.reduceat(np.exp(1j * _TAU * exact), cut[:-1])
-        best[chosen] = np.maximum(best[chosen], np.abs(total) / sizes[chosen])
-    return np.minimum(best, 1.0), _periods(intervals, offsets, samples, medians, cosines)
+    phases = (scaled * _PHASES_PER_UNIT).astype(np.int64)
+    phases &= PHASES - 1
+    resultants = np.add.reduceat(_TABLE.take(phases), offsets[:-1], axis=1) / sizes
+    rough = np.abs(resultants)
+    sample, candidate = np.nonzero((rough >= rough.max(axis=0) - CONTENDER_MARGIN).T)
+    rows, cuts = sample_ranges(offsets[sample], sizes[sample])
+    turns = scaled[rows] / np.repeat(CANDIDATES[candidate], sizes[sample])
+    exact = np.abs(np.add.reduceat(np.exp(1j * _TAU * (turns - np.rint(turns))), cuts)) / sizes[sample]
+    best = np.maximum.reduceat(exact, np.searchsorted(sample, np.arange(medians.size)))
+    return np.minimum(best, 1.0), _periods(intervals, offsets, samples, medians, resultants.real)
 
 
 def _periods(intervals: Array, offsets: Whole, samples: Whole, medians: Array, cosines: NDArray[np.floating]) -> Array:

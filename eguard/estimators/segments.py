@@ -70,3 +70,17 @@ def take_samples(offsets: Whole, chosen: NDArray[np.bool_]) -> tuple[Whole, Whol
     sizes = np.diff(offsets)
     kept = np.concatenate([[0], np.cumsum(sizes[chosen])])
     return np.flatnonzero(np.repeat(chosen, sizes)), kept
+
+
+def sample_ranges(first: Whole, size: Whole) -> tuple[Whole, Whole]:
+    """Return the positions of runs of `size` values that start at `first`, run after run, and where each run begins.
+
+    Examples
+    --------
+    >>> positions, begins = sample_ranges(np.array([5, 0, 5]), np.array([2, 1, 2]))
+    >>> positions.tolist(), begins.tolist()
+    ([5, 6, 0, 5, 6], [0, 2, 3])
+    """
+    ends = np.cumsum(size)
+    begins = ends - size
+    return np.arange(ends[-1]) + np.repeat(first - begins, size), begins
