@@ -97,7 +97,7 @@ def _print_poison(result: dict[str, Any]) -> None:
         }
     )
     columns = ("attack", "moved", "at most", "mean", "JS nats", "mass", "published")
-    title = "total variation that the liars caused, its bound, and that of the mean"
+    title = "total variation caused, its bound, and the mean's"
     print_table(title, columns, [_row(entry) for entry in attacks])
     largest = max([entry["bound_total_variation"] for entry in attacks] + [1e-12])
     for entry in attacks:

@@ -99,7 +99,7 @@ def test_the_page_prints_what_is_measured(d):
 @pytest.mark.parametrize("d", [12, 8])
 def test_the_search_comes_near_the_bound_and_never_beyond(d):
     for measured, bound in zip(worst_of_five(d, 0), bounds(d), strict=True):
-        assert 0.9 * bound < measured <= bound
+        assert 0.9 * bound < measured <= bound + 1e-12
 
 
 @pytest.mark.slow
