@@ -7,12 +7,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from eguard.cli.ml_drift import drift
 from eguard.cli.output import print_facts, print_json, print_table, progress_bar
 
 app = typer.Typer(
     help="The engine and the model on your own data. `formats` lists what can be read.",
     no_args_is_help=True,
 )
+app.command()(drift)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 MODEL = Path("models/signature-ml-model.json")

@@ -30,6 +30,17 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     Console().print(table)
 
 
+def printable(text: str) -> str:
+    """Return a name from somebody's log without what would steer a terminal.
+
+    Examples
+    --------
+    >>> printable("web" + chr(27) + "[2J")
+    'web�[2J'
+    """
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
 def print_facts(facts: Mapping[str, Any]) -> None:
     """Print names and values, one a line."""
     width = max(map(len, facts), default=0)
