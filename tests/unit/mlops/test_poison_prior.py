@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eguard.estimators import smoothed_prior_mean
+from eguard.estimators import predictive_kl_thresholds, smoothed_prior_mean
 from eguard.mlops.poison_prior import MIXTURES, hidden_by
 
 CLEAN = np.array([0.05, 0.02, 0.01, 0, 0, 0.92, 0, 0])
@@ -24,6 +24,14 @@ def test_the_divergence_of_the_implants_window_is_as_computed_by_hand(rows):
     exact = float((TARGET[used] * np.log2(TARGET[used] / q[used])).sum())
     bias = (used.sum() - 1) / (2 * 128 * np.log(2))
     assert rows[0]["clean"]["kl_bits"][-1] == pytest.approx(exact - bias, abs=0.1)
+
+
+def test_the_threshold_is_that_of_the_window_test(rows):
+    exact = predictive_kl_thresholds(
+        100 * CLEAN, 128, (1e-3,), prior_mean=smoothed_prior_mean(CLEAN), kappa=90.0
+    )  # 100 events leave the seed a weight of 90
+    assert rows[100]["seed_events"] == 90.0
+    assert rows[100]["clean"]["threshold_bits"] == pytest.approx(exact[0])
 
 
 def test_a_poisoned_seed_hides_bits_and_windows(rows):

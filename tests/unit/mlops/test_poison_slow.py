@@ -5,7 +5,16 @@ import pytest
 
 from eguard.estimators import jensen_shannon_nats
 from eguard.mlops.poison_profiles import KeyProfiles
-from eguard.mlops.poison_slow import DETECTORS, Timeline, clean_reference, detection_rows, series_rows, walk
+from eguard.mlops.poison_slow import (
+    DETECTORS,
+    Timeline,
+    _AdwinChart,
+    _twice,
+    clean_reference,
+    detection_rows,
+    series_rows,
+    walk,
+)
 
 HOSTS = KeyProfiles("a:b", ("h1", "h2"), np.array([[40, 10, 5, 5, 5, 435, 0, 0], [30, 20, 5, 5, 5, 435, 0, 0]]))
 TARGET = np.array([0, 0, 0.1, 0.7, 0.2, 0, 0, 0])
@@ -69,6 +78,21 @@ def test_the_shift_grows_along_the_walk(runs):
     moved = np.array([row["total_variation"] for row in series])
     assert moved[-10:].mean() > 2 * moved[:10].mean()
     assert all(row["js_pinned_nats_low"] <= row["js_pinned_nats"] <= row["js_pinned_nats_high"] for row in series)
+
+
+def test_the_level_rule_wants_two_cycles_in_a_row():
+    above = np.array([[True, False, True, True, True, False]])
+    assert _twice(above).tolist() == [[False, False, False, True, True, False]]
+
+
+def test_a_cycle_that_was_not_published_passes_the_detectors_by():
+    chart, gapped = _AdwinChart(5), _AdwinChart(5)
+    values = np.random.default_rng(0).normal(size=80).tolist() + [9.0] * 80
+    plain = [chart.update(value) for value in values]
+    with_gaps = [gapped.update(value) for pair in values for value in (float("nan"), pair)]
+    assert any(plain)
+    assert with_gaps[1::2] == plain
+    assert not any(with_gaps[::2])
 
 
 def test_the_same_seed_gives_the_same_runs(runs):
