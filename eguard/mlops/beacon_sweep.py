@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eguard.estimators.beacon import beacon_regularity, destination_rarity
+from eguard.estimators.beacon import BeaconOptions, beacon_regularity, destination_rarity
 from eguard.mlops.beacon_calibration import DESTINATION, PairScores, false_alarms, pair_scores, threshold_of
 from eguard.mlops.beacon_intervals import rate
 from eguard.mlops.beacon_peers import rita_parts
@@ -21,6 +21,7 @@ from eguard.mlops.beacon_synthetic import (
     SyntheticChannels,
     background_of,
     make_channels,
+    make_controls,
     tile_days,
 )
 
@@ -91,10 +92,9 @@ def run_sweep(
     """
     scored = benign.scored
     checking = score_pairs(scored.pairs.take(~benign.is_calibrating), scored.options, has_fleet=False)
-    channels = make_channels(params, background_of(checking), rng)
-    regularity = beacon_regularity(
-        channels.times_seconds, channels.sizes_bytes, channels.offsets, scored.options
-    ).regularity
+    background = background_of(checking)
+    channels, controls = make_channels(params, background, rng), make_controls(params, background, rng)
+    regularity, control_regularity = (_regularity(made, scored.options) for made in (channels, controls))
     rita_channels = rita_of_channels(channels, scored.options.min_observations)
     by_method = {
         "composite": (benign.scores(scored.score), regularity),
@@ -107,6 +107,7 @@ def run_sweep(
         "settings": params.model_dump(mode="json"),
         "by_reading": {
             reading: _tables(benign, channels, regularity, threshold, callers)
+            | {"without_a_timer": _table(controls, control_regularity > threshold, ("embedding", "size_noise"))}
             for reading, threshold in sorted(thresholds.items())
         },
         "operating_points": [
@@ -121,6 +122,11 @@ def run_sweep(
         for point in curve(by_method[name][0].take(~benign.is_calibrating), by_method[name][1])
     ]
     return SweepResult(report, curves)
+
+
+def _regularity(channels: SyntheticChannels, options: BeaconOptions) -> Floats:
+    """Return the score of channels whose destination nobody else calls."""
+    return beacon_regularity(channels.times_seconds, channels.sizes_bytes, channels.offsets, options).regularity
 
 
 def rita_of_channels(channels: SyntheticChannels, min_observations: int) -> Floats:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ Floats = NDArray[np.float64]
 DAY_SECONDS: Final = 86_400.0
 #: Kinds of timer: a sleep shortened at random, whose jitter adds up, and a fixed schedule with random delays.
 TIMERS: Final = ("sleep", "schedule")
+#: No timer at all: contacts at random, as a control.
+RANDOM: Final = "random"
 #: Where the beats go: to a destination of their own, or to one that the host uses besides.
 EMBEDDINGS: Final = ("own", "shared")
 #: A host whose day is worth hiding in, and a pair worth hiding behind.
@@ -50,6 +53,9 @@ class SweepParams(BaseModel):
         default=(0.0, 0.25, 1.0), description="half width of the uniform sizes, relative to their mean"
     )
     replicates: int = Field(default=1, ge=1, description="channels of each combination, timer and embedding")
+    control_replicates: int = Field(
+        default=20, ge=1, description="channels without a timer of each period, size noise and embedding, as a control"
+    )
     min_expected_observations: int = Field(
         default=32, ge=1, description="days are repeated until so many beats are expected to arrive"
     )
@@ -109,7 +115,7 @@ def make_channels(params: SweepParams, background: Background, rng: np.random.Ge
     rng : numpy.random.Generator
         Draws hosts, covers, jitter, losses and sizes.
     """
-    combinations = list(
+    return _made(
         itertools.product(
             params.jitter_fractions,
             params.missed_fractions,
@@ -118,8 +124,23 @@ def make_channels(params: SweepParams, background: Background, rng: np.random.Ge
             TIMERS,
             EMBEDDINGS,
             range(params.replicates),
-        )
+        ),
+        params,
+        background,
+        rng,
     )
+
+
+def make_controls(params: SweepParams, background: Background, rng: np.random.Generator) -> SyntheticChannels:
+    """Return channels that call as often as beacons do, but at random times: to pass a threshold is no success."""
+    settings = ((0.0,), (0.0,), params.periods_seconds, params.size_noise_fractions, (RANDOM,), EMBEDDINGS)
+    return _made(itertools.product(*settings, range(params.control_replicates)), params, background, rng)
+
+
+def _made(
+    settings: Iterable[tuple[Any, ...]], params: SweepParams, background: Background, rng: np.random.Generator
+) -> SyntheticChannels:
+    combinations = list(settings)
     times, sizes, days = [], [], []
     for jitter, missed, period, noise, timer, embedding, _ in combinations:
         needed = params.min_expected_observations * period / (1.0 - missed)
@@ -158,13 +179,15 @@ def beat_times(
         Share of the beats that do not arrive, each on its own, in [0, 1).
     horizon : float
         Seconds.
-    timer : {"sleep", "schedule"}
-        Whether jitter adds up.
+    timer : {"sleep", "schedule", "random"}
+        Whether jitter adds up; "random" has no timer.
     rng : numpy.random.Generator
         Draws.
     """
     n = math.ceil(horizon / (period * (1.0 - jitter))) + 1
-    if timer == "sleep":
+    if timer == RANDOM:
+        beats = np.cumsum(rng.exponential(period, n))
+    elif timer == "sleep":
         beats = np.cumsum(period * (1.0 - jitter * rng.random(n)))
     else:
         beats = np.sort(period * (np.arange(n) + 0.5 + jitter * (rng.random(n) - 0.5)))

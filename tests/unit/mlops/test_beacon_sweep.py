@@ -97,3 +97,11 @@ def test_repeated_days_are_checked_at_the_same_threshold(result):
     rows = result.report["by_reading"]["destination"]["false_alarms_on_repeated_days"]
     assert rows[0]["days"] == 1
     assert all(row["destinations"]["of"] == rows[0]["destinations"]["of"] for row in rows)
+
+
+def test_the_control_is_counted_apart(result):
+    rows = result.report["by_reading"]["destination"]["without_a_timer"]
+    assert {(row["embedding"], row["size_noise"]) for row in rows} == {
+        (embedding, noise) for embedding in ("own", "shared") for noise in (0.0, 1.0)
+    }
+    assert {row["of"] for row in rows} == {20}

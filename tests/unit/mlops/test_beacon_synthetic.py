@@ -15,6 +15,7 @@ from eguard.mlops.beacon_synthetic import (
     background_of,
     beat_times,
     make_channels,
+    make_controls,
     tile_days,
 )
 
@@ -113,3 +114,16 @@ def test_timers_are_no_hiding_place():
     )
     scored = score_pairs(pairs_from_events(events), BeaconOptions(), has_fleet=False)
     assert background_of(scored).cover_rows == []
+
+
+def test_controls_call_as_often_and_without_a_timer(benign):
+    controls = make_controls(SMALL, background_of(benign), np.random.default_rng(5))
+    own = (controls.settings["embedding"] == "own") & (controls.settings["period_seconds"] == 300.0)
+    gaps = np.concatenate(
+        [
+            np.diff(controls.times_seconds[controls.offsets[index] : controls.offsets[index + 1]])
+            for index in np.flatnonzero(own).tolist()
+        ]
+    )
+    assert gaps.mean() == pytest.approx(300.0, rel=0.05)
+    assert gaps.std() == pytest.approx(300.0, rel=0.1)  # exponential
