@@ -17,11 +17,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eguard.baseline import ProfileTable
-from eguard.baseline.upload import pack_uploads, to_wire
 from eguard.clock import SimulatedClock
 from eguard.errors import ConfigError
-from eguard.estimators import jensen_shannon_nats
 from eguard.fleet.aggregation import AggregationReport
 from eguard.fleet.kernel import AggregationRules
 from eguard.fleet.store import FleetStore
@@ -37,19 +34,15 @@ from eguard.mlops.poison_profiles import (
 )
 from eguard.mlops.poison_slow import LEVEL_NATS
 from eguard.mlops.poison_sweep import aggregates
-from eguard.wire.baseline import BaselineRow, entropy_threshold, receive_baseline_batch
-from eguard.wire.distribution import CLASS_NAMES, distribution_from_vector, vector_from_distribution
-from eguard.wire.process_key import decode_process_key
+from eguard.simulate.poisoned_fleet import Outcome, PoisonedFleet
+from eguard.wire.distribution import CLASS_NAMES
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
 
 #: Every attack, one after the other.
 ALL_ATTACKS: Final = "all"
-#: Seconds between uploads.
-CYCLE_SECONDS: Final = 900.0
 _START_UNIX: Final = 1_700_000_000.0
-_INCARNATION: Final = "simulated"
 # A vote within this of the bound is at it: the wire's rows are float32 in the store.
 _TOLERANCE: Final = 1e-6
 
@@ -182,7 +175,7 @@ def _attacked(
     with tempfile.TemporaryDirectory(prefix="eguard-poison-") as folder:
         clock = SimulatedClock(_START_UNIX)
         with FleetStore.create(f"sqlite:///{Path(folder) / 'fleet.db'}", clock) as store:
-            fleet = _Fleet(store, clock, key.process_key)
+            fleet = PoisonedFleet(store, clock, key.process_key)
             for agent, counts in enumerate(cohort.counts[: len(honest)]):
                 fleet.upload_counts(f"agent-{agent:04d}", counts)
             before = fleet.aggregate()
@@ -216,64 +209,9 @@ def _worst_lies(honest: Floats, attack: PoisonAttack, settings: PoisonSettings, 
     return worst
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What a generation says about the key; no distribution where it is not published."""
-
-    distribution: Floats | None
-    mass: float | None
-    tolerated_faults: int | None
-
-
-class _Fleet:
-    """The server's side of one simulated fleet, and the uploads that reach it."""
-
-    def __init__(self, store: FleetStore, clock: SimulatedClock, process_key: str) -> None:
-        self._store, self._clock, self._key = store, clock, process_key
-
-    def upload_counts(self, agent_id: str, counts: NDArray[np.int64]) -> None:
-        """Upload as an honest agent does: from its profile table."""
-        table = ProfileTable(capacity=1)
-        slots = table.slots_for([decode_process_key(self._key)], np.array([self._clock.now()]))
-        table.learn_counts(slots, counts[None])
-        self._send(agent_id, to_wire(table))
-
-    def upload_vote(self, agent_id: str, vote: Floats, sample_count: int, *, seq: int) -> None:
-        """Upload a crafted row, as a liar does."""
-        row = BaselineRow(
-            process_key=self._key,
-            event_distribution=distribution_from_vector(vote),
-            sample_count=sample_count,
-            entropy_threshold=entropy_threshold(sample_count),
-            learned_at_unix=self._clock.now(),
-            seq=seq,
-        )
-        self._send(agent_id, [row])
-
-    def _send(self, agent_id: str, rows: Sequence[BaselineRow]) -> None:
-        for body in pack_uploads(agent_id, list(rows)).bodies:
-            self._store.upsert_received(_INCARNATION, receive_baseline_batch(body))
-
-    def aggregate(self) -> AggregationReport:
-        """Let a cycle pass and publish a generation."""
-        self._clock.advance_to(self._clock.now() + CYCLE_SECONDS)
-        return self._store.aggregate()
-
-    def published(self, aggregator: Aggregator, votes: Floats) -> _Outcome:
-        """Return what the store published, or what another aggregator would have made of the same votes."""
-        details = next((row for row in self._store.fleet_details() if row["process_key"] == self._key), None)
-        faults = None if details is None else int(details["tolerated_faults"])
-        if aggregator != "trimmed_median":
-            return _Outcome(clean_aggregate(votes, aggregator), 1.0, faults)
-        if details is None:
-            return _Outcome(None, None, None)
-        distribution = vector_from_distribution(details["median_distribution"])
-        return _Outcome(distribution, float(details["pre_norm_mass"]), faults)
-
-
-def _cycle(cycle: int, report: AggregationReport, clean: _Outcome, outcome: _Outcome) -> dict[str, Any]:
+def _cycle(cycle: int, report: AggregationReport, clean: Outcome, outcome: Outcome) -> dict[str, Any]:
     """Return one cycle as the server's health sees it, and the shift that it cannot see."""
-    found: dict[str, Any] = {"cycle": cycle, "total_variation": _shift(clean, outcome)}
+    found: dict[str, Any] = {"cycle": cycle, "total_variation": clean.total_variation(outcome)}
     for name in ("previous", "reference"):
         comparison = report.against(name)
         found[f"js_{name}_nats"] = None if comparison is None else comparison.js_mean_nats
@@ -287,13 +225,13 @@ def _result(
     honest: Floats,
     lies: Floats,
     *,
-    outcomes: tuple[_Outcome, _Outcome],
+    outcomes: tuple[Outcome, Outcome],
     reports: tuple[AggregationReport, AggregationReport],
     series: list[dict[str, Any]],
 ) -> dict[str, Any]:
     clean, poisoned = outcomes
     bound = shift_bound(honest, len(lies), settings.aggregator, clean.distribution)
-    moved = _shift(clean, poisoned)
+    moved = clean.total_variation(poisoned)
     furthest = max((entry["total_variation"] or 0.0 for entry in series), default=0.0)
     mean_moved = 0.5 * float(np.abs(np.vstack([honest, lies]).mean(axis=0) - honest.mean(axis=0)).sum())
     before, after = reports
@@ -304,7 +242,7 @@ def _result(
         "clean": _outcome(clean, before),
         "poisoned": _outcome(poisoned, after),
         "total_variation": moved,
-        "js_nats": _divergence(clean, poisoned),
+        "js_nats": clean.js_nats(poisoned),
         "bound_total_variation": bound,
         "mean_total_variation": mean_moved,
         "cycles": series,
@@ -312,7 +250,7 @@ def _result(
     }
 
 
-def _outcome(outcome: _Outcome, report: AggregationReport) -> dict[str, Any]:
+def _outcome(outcome: Outcome, report: AggregationReport) -> dict[str, Any]:
     distribution = outcome.distribution
     return {
         "generation": report.generation,
@@ -351,15 +289,3 @@ def _first_alarm(excess: Sequence[float | None]) -> int | None:
     """Return the first cycle that ends two in a row above the alert level."""
     above = [value is not None and value > LEVEL_NATS for value in excess]
     return next((cycle + 1 for cycle in range(1, len(above)) if above[cycle] and above[cycle - 1]), None)
-
-
-def _shift(clean: _Outcome, other: _Outcome) -> float | None:
-    if clean.distribution is None or other.distribution is None:
-        return None
-    return 0.5 * float(np.abs(clean.distribution - other.distribution).sum())
-
-
-def _divergence(clean: _Outcome, other: _Outcome) -> float | None:
-    if clean.distribution is None or other.distribution is None:
-        return None
-    return float(jensen_shannon_nats(clean.distribution, other.distribution))

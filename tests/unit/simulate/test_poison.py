@@ -8,7 +8,7 @@ import pytest
 from eguard.errors import ConfigError
 from eguard.mlops.poison_attacks import ATTACKS
 from eguard.mlops.poison_bounds import AGGREGATORS
-from eguard.simulate import poison
+from eguard.simulate import poison, poisoned_fleet
 from eguard.simulate.poison import PoisonSettings, simulate_poison
 
 HEADER = "capture,host,ts,src,eid,event_type,image,parent,target,cmdline"
@@ -71,8 +71,8 @@ def test_lie_moves_the_median_more_than_the_mean_and_one_hot_does_not(everything
 
 def test_uploads_travel_as_bodies_of_the_wire(log, monkeypatch):
     bodies = []
-    real = poison.receive_baseline_batch
-    monkeypatch.setattr(poison, "receive_baseline_batch", lambda body: bodies.append(body) or real(body))
+    real = poisoned_fleet.receive_baseline_batch
+    monkeypatch.setattr(poisoned_fleet, "receive_baseline_batch", lambda body: bodies.append(body) or real(body))
     simulate_poison(settings(log))
     assert len(bodies) == 20
     assert all(body.startswith(b"{") and b'"process_key":"svc:boot"' in body for body in bodies)
