@@ -189,9 +189,9 @@ class Evaluation:
     def steps_report(self, steps: Iterable[str], most_per_week: float) -> list[dict[str, Any]]:
         """Return, for each step alone in its stream, on how many networks each detector found it.
 
-        ``default`` counts networks at the default settings, and ``anyway`` those on which the detector alarms there and
-        then without the step too; ``chosen`` is the mean, over the networks that choose, of the share of the others on
-        which it was found.
+        ``default`` counts and names networks at the default settings, and ``anyway`` counts those on which the detector
+        alarms there and then without the step too; ``chosen`` is the mean, over the networks that choose, of the share
+        of the others on which it was found.
         """
         chosen = {
             detector.name: {
@@ -218,6 +218,9 @@ class Evaluation:
                 shares.append(outcome.found / len(outcome.delays_hours))
         return {
             "default_found": default.found,
+            "default_found_on": [
+                network for network in self.networks if self.outcome(detector, 0, (network,), step, "network").found
+            ],
             "default_found_anyway": default.found_anyway,
             "default_delay_hours": median_with_interval(default.delays_hours),
             "chosen_found_share": float(np.mean(shares)) if shares else None,

@@ -121,6 +121,7 @@ def test_steps_alone(evaluation):
     assert step["networks"] == 2
     found = step["detectors"]["level, pinned"]
     assert (found["default_found"], found["default_found_anyway"]) == (2, 0)
+    assert found["default_found_on"] == ["calm", "odd"]
     assert found["chosen_found_share"] == 0.5
 
 
