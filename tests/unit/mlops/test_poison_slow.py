@@ -86,8 +86,8 @@ def test_the_level_rule_wants_two_cycles_in_a_row():
 
 
 def test_a_cycle_that_was_not_published_passes_the_detectors_by():
-    chart, gapped = _AdwinChart(5), _AdwinChart(5)
-    values = np.random.default_rng(0).normal(size=80).tolist() + [9.0] * 80
+    chart, gapped = _AdwinChart(30), _AdwinChart(30)
+    values = np.random.default_rng(0).normal(size=230).tolist() + [4.0] * 60
     plain = [chart.update(value) for value in values]
     with_gaps = [gapped.update(value) for pair in values for value in (float("nan"), pair)]
     assert any(plain)
