@@ -7,10 +7,10 @@ import pytest
 
 from eguard.estimators.beacon import BeaconOptions
 from eguard.events import EventBatch
-from eguard.mlops.beacon_calibration import hash_halves
+from eguard.mlops.beacon_calibration import PairScores, hash_halves
 from eguard.mlops.beacon_channels import BeaconChannel, locate
-from eguard.mlops.beacon_comparison import LabelledData, ablate, compare, composite_scores, without_part
-from eguard.mlops.beacon_leave_out import leave_one_capture_out, settings_grid
+from eguard.mlops.beacon_comparison import LabelledData, MethodScores, ablate, compare, composite_scores, without_part
+from eguard.mlops.beacon_leave_out import _choose, leave_one_capture_out, settings_grid
 from eguard.mlops.beacon_pairs import pairs_from_events
 
 OPTIONS = BeaconOptions()
@@ -73,7 +73,8 @@ def test_plain_information_of_a_perfect_beacon_is_nothing(data):
 def test_every_row_names_both_what_it_finds_and_what_it_costs(data):
     for row in compare(data, OPTIONS, 0.01):
         assert sorted(row["found"] + row["missed"]) == ["first", "second"]
-        assert row["false_alarms"]["destinations"]["of"] > 100
+        checking = data.benign.take(~data.is_calibrating)
+        assert row["false_alarms"]["destinations"]["of"] == len(np.unique(checking.destination))
 
 
 def test_ablation_varies_one_thing_at_a_time(data):
@@ -111,6 +112,18 @@ def test_each_capture_is_judged_by_settings_that_the_others_chose(data):
     best = max(range(15), key=lambda index: (margin(alone["settings"][index], only_second), -index))
     chosen = result["captures"][0]["chosen"]
     assert chosen == {name: alone["settings"][best][name] for name in chosen}
+
+
+def test_the_capture_left_out_has_no_say(data):
+    benign = PairScores(np.zeros(99, int), np.arange(99), np.zeros(99), np.ones(99, bool))
+    everyone = LabelledData(data.benign, np.ones(99, bool), data.captures, data.channels)
+    grid = settings_grid(OPTIONS)[:2]
+    # The first settings find the first capture well, the second settings the second.
+    scored = [MethodScores(benign, np.array([0.9, 0.2])), MethodScores(benign, np.array([0.1, 0.8]))]
+    rows = {row["capture"]: row for row in _choose(everyone, grid, scored, 0.01, "destination")["captures"]}
+    assert (rows["first"]["score"], rows["second"]["score"]) == (0.1, 0.2)
+    assert rows["second"]["is_fixed_setting"]
+    assert not rows["first"]["is_fixed_setting"]
 
 
 def margin(setting, data):

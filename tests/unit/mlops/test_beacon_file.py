@@ -1,4 +1,4 @@
-"""Ranking files: the fleet is the operator's own hosts, order is by score, calibrations are read from where they are."""
+"""Ranking files: the fleet is the operator's own hosts, order is by score, calibrations are read where they are."""
 
 import json
 

@@ -104,6 +104,7 @@ def test_the_same_host_of_two_captures_is_two_sources():
     assert len(pairs) == 2
     assert pairs.of_group("second").times_seconds.tolist() == [2.0]
     assert len(pairs.of_group("third")) == 0
+    assert pairs.hosts_by_destination().tolist() == [1]
 
 
 def test_callers_are_counted_once_however_often_they_call():

@@ -39,6 +39,8 @@ def test_an_hourly_beacon_of_a_day_is_perfect():
 def test_duration_takes_six_bars_and_a_run_of_twelve_is_all():
     five = HOUR * np.repeat(np.arange(5), 5) + np.tile(np.arange(5.0), 5)
     assert rita_parts(five, np.full(25, 1.0), 0.0, 24 * HOUR)[3] == 0.0
+    seven = HOUR * np.repeat(np.arange(7), 5) + np.tile(np.arange(5.0), 7)
+    assert rita_parts(seven, np.full(35, 1.0), 0.0, 24 * HOUR)[3] == pytest.approx(7 / 12)
     twelve = HOUR * np.repeat(np.arange(12), 3) + np.tile(np.arange(3.0), 12)
     assert rita_parts(twelve, np.full(36, 1.0), 0.0, 24 * HOUR)[3] == 1.0
 

@@ -59,6 +59,7 @@ def test_a_common_destination_is_ordinary_because_of_its_rarity():
     word, reason = verdict(scored, 0, 0.5)
     assert word == "ordinary"
     assert "rarity costs 1.000" in reason
+    assert reason.count("costs") == 1  # it alone explains the gap
 
 
 def test_irregular_sizes_are_named_when_they_cost_the_alarm():
@@ -67,6 +68,17 @@ def test_irregular_sizes_are_named_when_they_cost_the_alarm():
     word, reason = verdict(scored, 0, 0.95)
     assert word == "ordinary"
     assert "size regularity costs" in reason
+
+
+def test_as_many_parts_are_named_as_it_takes_to_explain_the_gap():
+    rng = np.random.default_rng(6)
+    times = np.cumsum(rng.exponential(60.0, 80))
+    scored = score_pairs(pair(times, rng.integers(1, 90_000, 80)), OPTIONS, has_fleet=False)
+    losses = sorted(lost_points(scored, 0).values(), reverse=True)
+    gap = 0.99 - scored.score[0]
+    needed = int(np.searchsorted(np.cumsum(losses), gap)) + 1
+    assert needed > 1
+    assert verdict(scored, 0, 0.99)[1].count("costs") == needed
 
 
 def test_what_is_lost_adds_up():
