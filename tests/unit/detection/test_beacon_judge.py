@@ -10,6 +10,7 @@ from eguard.detection.beacon_judge import _schedule
 from eguard.detection.beacons import MAX_DESTINATIONS
 from eguard.detection.destinations import DestinationHistory
 from eguard.detection.fleet_context import FleetContext
+from eguard.estimators import beacon_regularity
 from eguard.events import EventBatch
 
 CALIBRATED = BeaconCalibration(0.65, 0.01, 140, insufficient_calibration=False)
@@ -141,15 +142,42 @@ def test_evidence_falls_with_the_score_and_can_rise_again():
     assert 598 not in findings.beacons
 
 
-def test_a_destination_that_was_forgotten_has_no_evidence_left():
+def test_who_takes_the_slot_of_a_forgotten_beacon_inherits_no_evidence():
     history, _ = observe(timer())
-    flood = contacts(
-        1.7e9 + 3000.0 + np.arange(MAX_DESTINATIONS), destination_address=[f"f{i}" for i in range(MAX_DESTINATIONS)]
+    n = MAX_DESTINATIONS
+    _, findings = observe(
+        contacts(1.7e9 + 3000.0 + np.arange(n), destination_address=[f"f{i}" for i in range(n)]), history=history
     )
-    observe(flood, history=history)
+    assert history.tracker.evicted_total == 1
+    assert findings.beacons == {}
     _, findings = observe(contacts(1.7e9 + 9000.0 + 60.0 * np.arange(25)), history=history)
     assert findings.raised == [19]
     assert min(findings.beacons) == 19
+
+
+def test_exactly_the_scores_above_the_threshold_are_raised():
+    # Half of the beats are missed, so that the phase decides, near the threshold and at several rarities.
+    rng = np.random.default_rng(8)
+    n, kinds = 38, 200
+    times = np.cumsum(60.0 * rng.geometric(0.5, (kinds, n)) + rng.uniform(-25.0, 25.0, (kinds, n)), axis=1)
+    sizes = np.where(rng.random((kinds, n)) < 0.6, 310, rng.integers(0, 9000, (kinds, n)))
+    users = rng.integers(1, 6, kinds)
+    names = {f"192.0.2.{i}:443": int(k) for i, k in enumerate(users) if k > 1}
+    fleet = FleetContext(n_connecting_hosts=11, destination_hosts=names)
+    seen = [20, 25, 31, 38]
+    expected = []
+    for kind in range(kinds):
+        cut = beacon_regularity(
+            np.concatenate([times[kind, :k] for k in seen]),
+            np.concatenate([sizes[kind, :k] for k in seen]),
+            np.concatenate([[0], np.cumsum(seen)]),
+        )
+        expected.append((cut.regularity * (1.0 - (users[kind] - 1) / 10.0) > 0.65).tolist())
+    for kind in range(kinds):
+        batch = contacts(times[kind], address=f"192.0.2.{kind}", sent_bytes=sizes[kind])
+        _, findings = observe(batch, fleet=fleet)
+        assert [k - 1 in findings.beacons for k in seen] == expected[kind]
+    assert 50 < np.sum(expected) < 750
 
 
 def test_destinations_that_nobody_asks_for_are_scored_all_the_same():

@@ -109,12 +109,15 @@ def test_a_negative_size_counts_as_nothing():
     assert features[24] == (0.0, 1.0)
 
 
-def test_features_of_a_destination_that_was_forgotten_and_came_back_start_anew():
+def test_who_takes_the_slot_of_a_forgotten_destination_starts_anew():
     history = DestinationHistory()
     observe(history, *(contact(60 * index) for index in range(30)))
-    observe(history, *(contact(2000 + i, address=f"198.51.{i // 250}.{i % 250}") for i in range(MAX_DESTINATIONS)))
-    back = observe(history, *(contact(9000 + 7 * (index % 5) + 60 * index) for index in range(25)))
-    assert sorted(back) == list(range(19, 25))
+    observe(history, *(contact(2000 + i, address=f"198.51.{i // 250}.{i % 250}") for i in range(MAX_DESTINATIONS - 1)))
+    heir = [contact(9000 + 37 * index + (index * index) % 31, address="203.0.113.1") for index in range(25)]
+    inherited = observe(history, *heir)
+    assert history.tracker.evicted_total == 1
+    assert inherited == observe(DestinationHistory(), *heir)
+    assert inherited[19][1] < 0.95
 
 
 def test_the_features_are_those_of_the_estimators_on_the_last_256_contacts():

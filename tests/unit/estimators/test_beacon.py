@@ -65,11 +65,17 @@ def test_a_beat_of_two_contacts_is_found_by_merging_and_has_the_size_of_the_firs
     assert (result.regularity[0], result.n_observations[0]) == (1.0, 40)
 
 
-def test_contacts_a_second_apart_are_no_burst_and_of_equal_views_the_plain_one_counts():
+def test_contacts_a_second_apart_are_no_burst():
     beats = 30.0 * np.arange(40)[:, None] + [0.0, 1.0]
     assert not score(beats.ravel()).bursts_merged[0]
     every_half_second = 0.5 * np.arange(250)
     assert score(every_half_second).n_observations[0] == 250
+
+
+def test_of_equal_views_the_plain_one_counts():
+    result = score(np.sort(np.append(60.0 * np.arange(240), 60.25)))
+    assert result.regularity[0] == 1.0
+    assert (result.bursts_merged[0], result.n_observations[0]) == (False, 241)
 
 
 def test_what_is_too_few_or_too_short_is_not_scored():
