@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from eguard.cli.app import exit_code, report_error
 from eguard.cli.output import progress_bar
 from eguard.errors import EguardError
+from eguard.mlops.headline import write_headlines
 from eguard.mlops.section import load_section
 from eguard.mlops.workspace import Workspace
 from eguard.settings import load_mlops_settings
@@ -33,8 +34,10 @@ def run_stage(name: str, model: type[BaseModel], stage: Stage) -> None:
     """
     try:
         base, section = load_section(Path("params.yaml"), name, model, load_mlops_settings())
+        workspace = Workspace()
         with progress_bar() as progress:
-            stage(section, seed=base.seed, workspace=Workspace(), progress=progress)
+            report = stage(section, seed=base.seed, workspace=workspace, progress=progress)
+        write_headlines(name, report, workspace)
     except EguardError as error:
         report_error(error)
         sys.exit(exit_code(error))

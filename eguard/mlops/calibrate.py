@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from eguard.detection.beacon_calibration import BeaconCalibration
 from eguard.detection.feature_contract import FEATURE_NAMES, contract_sha256
 from eguard.detection.gate import POOLED, CalibrationGroup, calibration_to_json
 from eguard.detection.model import Model, load_model
@@ -31,6 +32,8 @@ from eguard.mlops.sampling import hash_ranks
 from eguard.mlops.workspace import Workspace, read_json, write_artefact, write_report
 
 Progress = Callable[[str, int, int], None]
+#: Threshold of the beacon score, which the stage `beacons` has set.
+BEACON_CALIBRATION_NAME: Final = "beacon-calibration.json"
 _CLASS_OF_NAME: Final = {member.name.lower(): member.value for member in EventClass}
 _COLUMNS: Final = ("sample_id", "source", "host_id", "observed_at_unix", "rule_id", "event_class", "label")
 
@@ -62,7 +65,7 @@ class BenignScores:
 def run(
     params: CalibrateParams, *, seed: int, workspace: Workspace, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Write ``models/calibration.json`` and ``reports/calibration.json``.
+    """Write ``models/calibration.json`` and ``reports/calibration.json``: the classifier's thresholds and the beacons'.
 
     Raises
     ------
@@ -85,15 +88,17 @@ def run(
         progress=progress,
     )
     groups = calibration_groups(benign.scores, benign.event_class, params)
+    beacon = BeaconCalibration.from_json(read_json(workspace.models / BEACON_CALIBRATION_NAME))
     document = calibration_to_json(
         groups,
         alpha=params.alpha,
         guarantee=params.guarantee,
         model_digest=model.digest,
         contract_sha256=contract_sha256(),
+        beacon=beacon,
     )
     write_artefact(workspace.models / "calibration.json", document)
-    report = _report(params, model, benign, groups, seed)
+    report = _report(params, model, benign, groups, seed) | {"beacon": beacon.to_json()}
     write_report(workspace.reports / "calibration.json", report)
     return report
 

@@ -6,13 +6,16 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from eguard.mlops.beacons import BeaconsParams
 from eguard.mlops.bundle import BundleParams
 from eguard.mlops.calibrate import CalibrateParams
 from eguard.mlops.corpus import CorpusParams
+from eguard.mlops.drift_params import DriftParams
 from eguard.mlops.evaluate import EvaluateParams
 from eguard.mlops.feature_gate import FeatureGateParams
 from eguard.mlops.ingest import IngestParams
 from eguard.mlops.labels import LabelGateParams
+from eguard.mlops.poisoning import PoisoningParams
 from eguard.mlops.publish import PublishParams
 from eguard.mlops.replay import ReplayParams
 from eguard.mlops.rules import RulesParams
@@ -35,6 +38,9 @@ class Params(BaseModel):
     feature_gate: FeatureGateParams
     train: TrainParams
     offline_eval: EvaluateParams
+    beacons: BeaconsParams
+    drift: DriftParams
+    poisoning: PoisoningParams
     calibrate: CalibrateParams
     bundle: BundleParams
     publish: PublishParams

@@ -34,6 +34,7 @@ from eguard.wire.distribution import CLASS_NAMES, ClassName, vector_from_distrib
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
+PLOTS_FOLDER: Final = "plots-poisoning"
 
 #: An implant under another process's name: it talks to its server, looks up names, reads files.
 IMPLANT: Final[dict[ClassName, float]] = {"network_connect": 0.7, "dns_query": 0.2, "file_open": 0.1}
@@ -134,8 +135,8 @@ def run(
     if progress is not None:
         progress("slow poisoning", 1, 1)
     write_report(workspace.reports / "poisoning.json", report)
-    write_report(workspace.reports / "plots" / "poison-sweep.json", _plot_rows(report["sweep"]))
-    write_report(workspace.reports / "plots" / "poison-slow.json", slow)
+    write_report(workspace.reports / PLOTS_FOLDER / "sweep.json", _plot_rows(report["sweep"]))
+    write_report(workspace.reports / PLOTS_FOLDER / "slow.json", slow)
     return report
 
 

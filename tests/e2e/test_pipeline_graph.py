@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from eguard.errors import ConfigError
+from eguard.mlops.headline import HEADLINES
 from eguard.mlops.params import Params, apply_settings, load_params
 from eguard.settings import load_mlops_settings
 
@@ -28,6 +29,15 @@ def test_every_stage_has_its_script_and_a_description():
 def test_every_section_belongs_to_one_stage():
     listed = [section for stage in STAGES.values() for section in stage["params"] if "." not in section]
     assert sorted(listed) == sorted(set(Params.model_fields) - {"base"})
+
+
+def test_every_headline_is_a_metric_of_its_stage():
+    listed = {
+        name: [Path(next(iter(metric))).stem for metric in stage["metrics"]]
+        for name, stage in STAGES.items()
+        if "metrics" in stage
+    }
+    assert listed == {name: list(figures) for name, figures in HEADLINES.items()}
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -5,6 +5,8 @@ import json
 import nbformat
 import pytest
 
+from eguard.mlops.headline import HEADLINES
+
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.notebook,
@@ -22,6 +24,15 @@ def test_the_second_run_has_nothing_to_do(reproduced):
     assert again.returncode == 0
     assert "Running stage" not in again.stdout
     assert "up to date" in again.stdout
+
+
+def test_the_metrics_are_a_table_of_headlines(reproduced):
+    shown = reproduced.run("dvc", "metrics", "show", "--json")
+    figures = json.loads(shown.stdout)[""]["data"]
+    for name in (name for stage in HEADLINES.values() for name in stage):
+        figure = figures[f"reports/metrics/{name}.json"]["data"]
+        assert figure["value"] >= 0.0
+        assert figure.get("low", 0.0) <= figure["value"] <= figure.get("high", figure["value"])
 
 
 def test_every_notebook_ran_to_its_end_and_draws(reproduced):

@@ -3,14 +3,16 @@ import json
 import numpy as np
 import pytest
 
+from eguard.detection.beacon_calibration import BeaconCalibration
 from eguard.detection.gate import ConformalGate
 from eguard.detection.model import load_model
 from eguard.errors import ConfigError
 from eguard.events import EventClass
 from eguard.mlops import calibrate, corpus, train
-from eguard.mlops.workspace import Workspace
+from eguard.mlops.workspace import Workspace, write_artefact
 
 TRAIN = train.TrainParams(resource_profile="tiny", l2_grid_points=1, bootstrap_replicates=20, boosting_leaf_nodes=())
+BEACON = BeaconCalibration(0.4, 0.01, 1234, insufficient_calibration=False)
 PARAMS = calibrate.CalibrateParams(alpha=0.05, simulations=50)
 
 
@@ -21,6 +23,7 @@ def calibrated(tmp_path_factory, small_signals):
     small_signals.to_parquet(workspace.interim / "features.parquet")
     corpus.run(corpus.CorpusParams(), seed=0, workspace=workspace)
     train.run(TRAIN, seed=1, workspace=workspace)
+    write_artefact(workspace.models / calibrate.BEACON_CALIBRATION_NAME, BEACON.to_json())
     return workspace, calibrate.run(PARAMS, seed=1, workspace=workspace)
 
 
@@ -36,6 +39,7 @@ def test_the_gate_reads_what_was_written(calibrated):
     assert gate.alpha == 0.05
     assert gate.status(EventClass.ALERT) == "calibrated"
     assert gate.groups["alert"].threshold == report["groups"]["alert"]["threshold"]
+    assert gate.beacon == BEACON
 
 
 def test_scores_are_of_benign_signals_of_hosts_that_were_held_out(calibrated, small_signals):
