@@ -102,7 +102,7 @@ def threshold_of(scores: PairScores, alpha: float, reading: Reading = DESTINATIO
 def false_alarms(scores: PairScores, threshold: float) -> dict[str, Any]:
     """Return how many benign destinations and pairs exceed a threshold, with exact intervals."""
     every, scored = scores.by_destination(), scores.by_destination(scored_only=True)
-    flagged = scores.score > threshold
+    flagged = scores.is_scored & (scores.score > threshold)
     return {
         "destinations": rate(int((every > threshold).sum()), every.size),
         "scored_destinations": rate(int((scored > threshold).sum()), scored.size),
@@ -138,7 +138,7 @@ def check_random_halves(
         calibrating = rng.permutation(hosts)[: (len(hosts) + 1) // 2]
         checked = check_transfer(scores, np.isin(scores.host, calibrating), alpha, reading)
         thresholds.append(np.inf if checked["threshold"] is None else checked["threshold"])
-        rates.append(checked["false_alarms"]["destinations"]["rate"])
+        rates.append(checked["false_alarms"]["destinations"]["rate"] or 0.0)
     finite = [value for value in thresholds if np.isfinite(value)]
     return {
         "n_splits": n_splits,

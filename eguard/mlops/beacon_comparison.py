@@ -198,6 +198,8 @@ def _information(pairs: BeaconPairs, least: int, most: int, *, swapped: bool) ->
 
 def _rita_of_rows(data: LabelledData, group: str, pairs: BeaconPairs, least: int) -> Floats:
     """Score a group's channels within the 24 hours that end with the whole capture."""
+    if not len(pairs):
+        return np.empty(0)
     end = float(pairs.times_seconds.max())
     return rita_scores(pairs.take(_rows_of(data, group)), min_observations=least, end_seconds=end).score
 

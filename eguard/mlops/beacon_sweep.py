@@ -16,7 +16,6 @@ from eguard.mlops.beacon_peers import rita_parts
 from eguard.mlops.beacon_scores import ScoredPairs, score_pairs
 from eguard.mlops.beacon_synthetic import (
     DAY_SECONDS,
-    EMBEDDINGS,
     SweepParams,
     SyntheticChannels,
     background_of,
@@ -60,8 +59,13 @@ class BenignSide:
     is_calibrating: Mask
 
     def scores(self, values: Floats) -> PairScores:
-        """Return any method's scores of these pairs as a threshold needs them."""
+        """Return scores of the composite's kind as a threshold needs them."""
         return pair_scores(self.scored.pairs, values, self.scored.regularity.is_scored)
+
+    def rita_scores(self, values: Floats) -> PairScores:
+        """Return scores of the RITA-style kind, which has no shortest span."""
+        is_scored = self.scored.pairs.n_observations >= self.scored.options.min_observations
+        return pair_scores(self.scored.pairs, values, is_scored)
 
 
 def run_sweep(
@@ -99,8 +103,8 @@ def run_sweep(
     by_method = {
         "composite": (benign.scores(scored.score), regularity),
         "composite_without_rarity": (benign.scores(scored.regularity.regularity), regularity),
-        "rita_style": (benign.scores(benign.rita), rita_channels),
-        "rita_style_times_rarity": (benign.scores(benign.rita * scored.rarity), rita_channels),
+        "rita_style": (benign.rita_scores(benign.rita), rita_channels),
+        "rita_style_times_rarity": (benign.rita_scores(benign.rita * scored.rarity), rita_channels),
     }
     report = {
         "n_channels": len(channels.days),
@@ -163,12 +167,16 @@ def curve(benign: PairScores, channels: Floats) -> list[dict[str, float]]:
     return [
         {
             "threshold": float(level),
-            "false_alarm_rate": float(np.mean(destinations > level)),
-            "false_alarm_rate_of_scored_pairs": float(np.mean(scored > level)),
-            "detection_rate": float(np.mean(channels > level)),
+            "false_alarm_rate": _share_above(destinations, level),
+            "false_alarm_rate_of_scored_pairs": _share_above(scored, level),
+            "detection_rate": _share_above(channels, level),
         }
         for level in points
     ]
+
+
+def _share_above(scores: Floats, level: float) -> float:
+    return float(np.mean(scores > level)) if scores.size else 0.0
 
 
 def _tables(
@@ -206,7 +214,7 @@ def _by_callers(
     rows = []
     for count in callers:
         rarity = float(destination_rarity(count, n_hosts))
-        for embedding in EMBEDDINGS:
+        for embedding in np.unique(channels.settings["embedding"]).tolist():
             chosen = channels.settings["embedding"] == embedding
             is_found = regularity[chosen] * rarity > threshold
             rows.append(
@@ -228,7 +236,7 @@ def _operating_point(
     is_found = channel_scores > threshold.threshold
     by_embedding = {
         embedding: rate(int(is_found[chosen].sum()), int(chosen.sum()))
-        for embedding in EMBEDDINGS
+        for embedding in np.unique(channels.settings["embedding"]).tolist()
         for chosen in [channels.settings["embedding"] == embedding]
     }
     return {

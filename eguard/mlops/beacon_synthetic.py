@@ -79,6 +79,11 @@ class Background:
     cover_rows: list[NDArray[np.intp]]
     start_seconds: float
 
+    @property
+    def embeddings(self) -> tuple[str, ...]:
+        """Where beats can go: to shared destinations only if there is a pair to hide behind."""
+        return EMBEDDINGS if self.cover_rows else EMBEDDINGS[:1]
+
 
 @dataclass(frozen=True, slots=True)
 class SyntheticChannels:
@@ -100,7 +105,7 @@ def background_of(scored: ScoredPairs) -> Background:
         own = pairs.host == host
         if counts[own].sum() >= _MIN_HOST_CONTACTS and (own & is_cover).any():
             rows.append(np.flatnonzero(own & is_cover))
-    return Background(pairs, rows, float(pairs.times_seconds.min()))
+    return Background(pairs, rows, float(pairs.times_seconds.min()) if len(pairs) else 0.0)
 
 
 def make_channels(params: SweepParams, background: Background, rng: np.random.Generator) -> SyntheticChannels:
@@ -122,7 +127,7 @@ def make_channels(params: SweepParams, background: Background, rng: np.random.Ge
             params.periods_seconds,
             params.size_noise_fractions,
             TIMERS,
-            EMBEDDINGS,
+            background.embeddings,
             range(params.replicates),
         ),
         params,
@@ -133,7 +138,7 @@ def make_channels(params: SweepParams, background: Background, rng: np.random.Ge
 
 def make_controls(params: SweepParams, background: Background, rng: np.random.Generator) -> SyntheticChannels:
     """Return channels that call as often as beacons do, but at random times: to pass a threshold is no success."""
-    settings = ((0.0,), (0.0,), params.periods_seconds, params.size_noise_fractions, (RANDOM,), EMBEDDINGS)
+    settings = ((0.0,), (0.0,), params.periods_seconds, params.size_noise_fractions, (RANDOM,), background.embeddings)
     return _made(itertools.product(*settings, range(params.control_replicates)), params, background, rng)
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from eguard.detection.beacon_calibration import BeaconCalibration
@@ -12,7 +13,7 @@ from eguard.mlops.beacon_pairs import PAIR_COLUMNS
 from eguard.mlops.beacon_synthetic import SweepParams
 from eguard.mlops.beacons import BeaconsParams, run
 from eguard.mlops.ingest_sources import SHIPPED_SOURCES
-from eguard.mlops.tables import write_events
+from eguard.mlops.tables import read_events_table, write_events
 from eguard.mlops.workspace import Workspace
 
 RAW = Path(__file__).parents[2] / "data" / "raw"
@@ -140,3 +141,21 @@ def test_another_seed_moves_the_synthetic_channels_only(workspace, report, tmp_p
     same = ("threshold", "comparison", "ablation", "leave_one_capture_out", "benign_timers", "unlabelled")
     assert {name: other[name] for name in same} == {name: report[name] for name in same}
     assert other["sweep"]["operating_points"] != report["sweep"]["operating_points"]
+
+
+@pytest.mark.parametrize("rows", [20, 300, 4000])
+def test_little_data_gives_a_report_that_says_so(workspace, tmp_path, rows):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "raw").symlink_to(RAW)
+    events = read_events_table(workspace.interim / "connections.parquet", PAIR_COLUMNS)
+    groups = np.array(events.group)
+    kept = np.concatenate([np.flatnonzero(groups == name)[:rows] for name in np.unique(groups)])
+    small = Workspace(tmp_path)
+    write_events(small.interim / "connections.parquet", events.take(np.sort(kept)))
+    report = run(PARAMS, seed=7, workspace=small)
+    if rows < 4000:
+        assert (report["threshold"], report["status"]) == (None, "insufficient_calibration")
+        document = json.loads((small.models / "beacon-calibration.json").read_bytes())
+        assert BeaconCalibration.from_json(document).insufficient_calibration
+        assert all(not channel["by_reading"]["destination"]["is_found"] for channel in report["channels"]["scored"])
+    assert report["thresholds"]["scored_pair"] is None
