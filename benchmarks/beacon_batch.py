@@ -133,7 +133,7 @@ def by_column(frame: pd.DataFrame) -> pd.Series:
     """Score all pairs at once with pandas' compiled group-by."""
     pair = frame["pair"]
     intervals = frame.groupby("pair")["time"].diff()
-    quartiles = intervals.groupby(pair).quantile([0.25, 0.5, 0.75]).unstack()  # noqa: PD010 a table of its own would be aggregated twice
+    quartiles = intervals.groupby(pair).quantile(np.array([0.25, 0.5, 0.75])).unstack()  # noqa: PD010 a table of its own would be aggregated twice
     low, middle, high = (quartiles[q] for q in (0.25, 0.5, 0.75))
     skewness = ((high + low - 2.0 * middle) / (high - low)).fillna(0.0)
     deviation = (intervals - pair.map(middle)).abs().groupby(pair).median()
