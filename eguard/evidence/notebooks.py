@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,6 +26,7 @@ from eguard.errors import NotebookFailedError
 TIMEOUT_SECONDS: Final = 300
 #: Notebooks that run side by side.
 KERNELS: Final = 2
+_TABLE_STYLES: Final = re.compile(r"<style scoped>.*?</style>", re.DOTALL)
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
@@ -88,6 +90,7 @@ def notebook_to_html(executed: Path, output: Path, *, title: str) -> str:
         exclude_input_prompt=True,
     )
     body, _ = exporter.from_notebook_node(notebook)
+    body = _TABLE_STYLES.sub("", body)  # the house style has rules for tables; one copy a table slows the layout down
     style = (_TEMPLATES / "evidence" / "style.css").read_text()
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'

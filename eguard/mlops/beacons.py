@@ -73,7 +73,7 @@ class BeaconsParams(BaseModel):
     )
     alpha: float = Field(default=0.01, gt=0, lt=0.5, description="false alarms promised for each benign destination")
     reading: Reading = Field(
-        default=DESTINATION,
+        default=SCORED_PAIR,
         description="what one trial is: any destination contacted, or only pairs or names with observations enough",
     )
     alphas: tuple[float, ...] = Field(
@@ -158,7 +158,12 @@ class _Evaluation:
         self.is_calibrating = hash_halves(benign)
         self.scores = pair_scores(benign, self.benign.score, self.benign.regularity.is_scored)
         calibration = self.scores.take(self.is_calibrating)
-        self.threshold = threshold_of(calibration, params.alpha, params.reading)
+        # Whatever reading ships, the promise for a destination is kept: a higher threshold keeps it too, and too few
+        # destinations leave none.
+        self.threshold = max(
+            (threshold_of(calibration, params.alpha, reading) for reading in (params.reading, DESTINATION)),
+            key=lambda threshold: threshold.threshold,
+        )
         #: Under the reading that ships, the plain one and the stricter one; infinite where calibration did not suffice.
         self.readings: tuple[Reading, ...] = tuple(dict.fromkeys((params.reading, DESTINATION, SCORED_PAIR)))
         self.thresholds: dict[str, float] = {
