@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from eguard.mlops.poison_attacks import ATTACKS
-from eguard.mlops.poisoning import PoisoningParams, run
+from eguard.mlops.poisoning import PLOTS_FOLDER, PoisoningParams, run
 from eguard.mlops.workspace import Workspace
 
 HEADER = "capture,host,ts,src,eid,event_type,image,parent,target,cmdline"
@@ -72,8 +72,8 @@ def test_the_report_has_every_part(report):
 
 
 def test_the_series_to_plot_are_flat_rows(workspace):
-    sweep = json.loads((workspace.reports / "plots" / "poison-sweep.json").read_text())
-    slow = json.loads((workspace.reports / "plots" / "poison-slow.json").read_text())
+    sweep = json.loads((workspace.reports / PLOTS_FOLDER / "sweep.json").read_text())
+    slow = json.loads((workspace.reports / PLOTS_FOLDER / "slow.json").read_text())
     assert len(sweep) == 3 * (len(ATTACKS) + 1) * 4
     assert len(slow) == 3 * 20
     assert all(not isinstance(value, dict | list) for row in sweep + slow for value in row.values())
