@@ -1,0 +1,1 @@
+"""What runs on an endpoint beside the engine: the runtime, its store of alerts, and network isolation."""

@@ -1,0 +1,1 @@
+"""Sensors: what happens on this machine, as batches of events, behind one protocol."""
