@@ -117,9 +117,13 @@ def beacons(
         str | None, typer.Option("--source", "-s", help="Format of the input; recognised if left out.")
     ] = None,
     direction: Annotated[
-        Literal["outbound", "inbound", "all"],
-        typer.Option("--direction", help="Calls of your own hosts, calls to them by others, or both."),
-    ] = "outbound",
+        Literal["auto", "outbound", "inbound", "all"],
+        typer.Option(
+            "--direction",
+            help="Calls of your own hosts, calls to them by others, or both. By itself: outbound, or inbound where no "
+            "outbound pair can be scored.",
+        ),
+    ] = "auto",
     top: Annotated[int, typer.Option("--top", min=0, help="Pairs to show, 0 for all.")] = 20,
     as_json: JsonOption = False,
 ) -> None:

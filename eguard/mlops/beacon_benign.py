@@ -19,6 +19,7 @@ _TIMER: Final = 0.9
 #: What a caller of a server must show to be listed: connections that carry payload both ways, in so many hours.
 _MIN_SHARE_BOTH_WAYS: Final = 0.5
 _MIN_HOURS_ACTIVE: Final = 6
+_MIN_SHARE_ACTIVE: Final = 0.25
 
 
 def benign_timers(scored: ScoredPairs, thresholds: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -138,6 +139,8 @@ def unlabelled_pairs(
 def conversing(pairs: BeaconPairs) -> NDArray[np.bool_]:
     """Return which pairs exchange payload in half of their connections, and in six of the capture's last 24 hours.
 
+    Of a capture of less than a day it is a quarter of its hours.
+
     Scanners and password guessers fail it; a server that looks at who calls *in* needs such a filter.
     """
     if not pairs.times_seconds.size:
@@ -149,7 +152,7 @@ def conversing(pairs: BeaconPairs) -> NDArray[np.bool_]:
     active = np.unique(np.stack([row[recent], hours_ago[recent].astype(np.intp)]), axis=1)
     n_hours = np.bincount(active[0], minlength=len(pairs))
     is_conversing: NDArray[np.bool_] = (both_ways >= _MIN_SHARE_BOTH_WAYS * pairs.n_observations) & (
-        n_hours >= _MIN_HOURS_ACTIVE
+        n_hours >= min(_MIN_HOURS_ACTIVE, _MIN_SHARE_ACTIVE * (hours_ago.max() + 1))
     )
     return is_conversing
 

@@ -16,19 +16,26 @@ from eguard.errors import ConfigError, CorruptFileError, ParseError
 from eguard.estimators.beacon import BeaconOptions, destination_rarity
 from eguard.events import EventBatch
 from eguard.events.parsers import ParseReport, read_batches
+from eguard.mlops.beacon_benign import conversing
 from eguard.mlops.beacon_pairs import PAIR_COLUMNS, BeaconPairs, pairs_from_events
 from eguard.mlops.beacon_peers import debiased_information_bits, plain_information_bits
 from eguard.mlops.beacon_scores import ScoredPairs, score_pairs, verdict
 from eguard.mlops.beacon_services import explain
 from eguard.mlops.workspace import read_json
 
-Direction = Literal["outbound", "inbound", "all"]
+Direction = Literal["auto", "outbound", "inbound", "all"]
 Progress = Callable[[str, int, int], None]
 
 #: Sources that are taken for the operator's own hosts where none are named.
 PRIVATE_NETWORKS: Final = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 _CALIBRATION_NAMES: Final = ("beacon-calibration.json", "calibration.json")
 _SEED: Final = 0
+#: Verdict on a regular caller from outside with which nobody talks.
+_SCANNER: Final = {
+    "verdict": "not_conversing",
+    "reason": "it calls in and payload does not go both ways in most of its connections: scanners and password "
+    "guessers keep time too",
+}
 
 
 def read_beacon_calibration(path: Path) -> BeaconCalibration:
@@ -65,7 +72,7 @@ def rank_beacons(
     calibration: BeaconCalibration | None = None,
     networks: Sequence[str] = (),
     source_format: str | None = None,
-    direction: Direction = "outbound",
+    direction: Direction = "auto",
     top: int = 20,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -83,9 +90,10 @@ def rank_beacons(
         hosts call a destination makes it rare or common. Pairs of other sources are inbound and count as rare.
     source_format : str, optional
         Format of the files; recognised from each if not given.
-    direction : {"outbound", "inbound", "all"}
-        Which pairs are ranked. The threshold was set on outbound pairs; inbound ones are full of scanners and password
-        guessers, which keep time.
+    direction : {"auto", "outbound", "inbound", "all"}
+        Which pairs are ranked: outbound ones, and where none of them can be scored the inbound ones, if left to itself.
+        The threshold was set on outbound pairs. Inbound ones are full of scanners and password guessers, which keep
+        time: they are ranked behind those that converse, and are no beacons.
     top : int
         Pairs in the ranking; 0 for all.
     progress : callable, optional
@@ -111,10 +119,15 @@ def rank_beacons(
     scored, is_own = _score(pairs, own_networks, options)
     if progress:
         progress("scored pairs", len(pairs), len(pairs))
-    is_beacon = scored.score > (np.inf if threshold is None else threshold)
     n_own = len(np.unique(pairs.host[is_own]))
     sides = {"outbound": is_own, "inbound": ~is_own} if n_own else {"outbound": ~is_own, "inbound": is_own}
-    order = np.lexsort((pairs.destination, pairs.host, -pairs.n_observations, -scored.score))
+    # A log without answers' sizes cannot tell who converses.
+    is_scanner = sides["inbound"] & ~conversing(pairs) & bool(pairs.received_bytes.any())
+    is_beacon = (scored.score > (np.inf if threshold is None else threshold)) & ~is_scanner
+    if direction == "auto":
+        has_scored = {side: bool((rows & scored.regularity.is_scored).any()) for side, rows in sides.items()}
+        direction = "inbound" if has_scored["inbound"] and not has_scored["outbound"] else "outbound"
+    order = np.lexsort((pairs.destination, pairs.host, -pairs.n_observations, -scored.score, is_scanner))
     if direction != "all":
         order = order[sides[direction][order]]
     shown = order[: top or None].tolist()
@@ -124,6 +137,7 @@ def rank_beacons(
         "threshold": threshold,
         "alpha": None if calibration is None else calibration.alpha,
         "is_advisory": calibration is None or calibration.insufficient_calibration,
+        "direction": direction,
         "fleet_hosts": n_own,
         "rarity": f"over {n_own} hosts" if n_own > 1 else "taken as 1: there is no fleet to compare with",
         "pairs": {side: int(rows.sum()) for side, rows in sides.items()},
@@ -133,6 +147,7 @@ def rank_beacons(
         "ranking": [
             {"rank": rank, "direction": "outbound" if sides["outbound"][row] else "inbound"}
             | _entry(scored, row, threshold, n_own)
+            | (_SCANNER if is_scanner[row] and scored.regularity.is_scored[row] else {})
             for rank, row in enumerate(shown, start=1)
         ],
     }

@@ -141,6 +141,21 @@ def test_calls_by_strangers_are_ranked_on_demand_only(tmp_path, calibration):
     assert {entry["direction"] for entry in both["ranking"]} == {"inbound", "outbound"}
 
 
+def test_strangers_are_ranked_where_no_call_of_ones_own_can_be_and_scanners_come_last(tmp_path, calibration):
+    times = 1_700_000_000 + 300.0 * np.arange(40)
+    rows = [f"{time:.3f}\t203.0.113.5\t10.0.0.1\t443\t80\t0\n" for time in times]
+    rows += [f"{time + 7 * (time % 2):.3f}\t203.0.113.6\t10.0.0.1\t443\t80\t900\n" for time in times + np.arange(40)]
+    rows.append("1700000001.000\t10.0.0.1\t198.51.100.7\t443\t80\t900\n")
+    log = tmp_path / "conn.log"
+    fields = "ts\tid.orig_h\tid.resp_h\tid.resp_p\torig_bytes\tresp_bytes"
+    log.write_text(f"#separator \\x09\n#path\tconn\n#fields\t{fields}\n" + "".join(rows))
+    answer = json.loads(beacons("-i", log, "-c", calibration, "--network", "10.0.0.0/8", "--json", cwd=tmp_path).stdout)
+    assert answer["direction"] == "inbound"
+    found = [(entry["host"], entry["verdict"]) for entry in answer["ranking"]]
+    assert found == [("203.0.113.6", "beacon"), ("203.0.113.5", "not_conversing")]
+    assert answer["beacons"] == {"inbound": 1, "outbound": 0}
+
+
 def test_hosts_of_the_fleet_make_a_destination_common(tmp_path, calibration):
     times = 1_700_000_000 + 300.0 * np.arange(40)
     rows = [f"{time:.3f}\t10.0.0.{host}\t198.51.100.7\t443\t80\n" for host in range(1, 6) for time in times]
