@@ -48,8 +48,8 @@ def interval(figure: Mapping[str, Any], digits: int = 3) -> str:
 
     Examples
     --------
-    >>> interval({"value": 0.51234, "interval": [0.4, 0.625]})
-    '0.512 (0.400 to 0.625)'
+    >>> print(interval({"value": 0.51234, "interval": [0.4, 0.625]}))
+    0.512\N{NO-BREAK SPACE}(0.400\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}0.625)
     >>> interval({"value": None, "interval": None})
     'no answer'
     """
@@ -59,4 +59,5 @@ def interval(figure: Mapping[str, Any], digits: int = 3) -> str:
     if figure["interval"] is None:
         return text
     low, high = figure["interval"]
-    return f"{text} ({low:.{digits}f} to {high:.{digits}f})"
+    # Non-breaking blanks: an interval stays on its line in a narrow table.
+    return f"{text} ({low:.{digits}f} to {high:.{digits}f})".replace(" ", "\N{NO-BREAK SPACE}")

@@ -27,6 +27,8 @@ TIMEOUT_SECONDS: Final = 300
 #: Notebooks that run side by side.
 KERNELS: Final = 2
 _TABLE_STYLES: Final = re.compile(r"<style scoped>.*?</style>", re.DOTALL)
+_STYLED_TABLES: Final = re.compile(r"\bT_[0-9a-f]{5}(?![0-9a-f])")
+_HEADINGS: Final = re.compile(r"(?<=<th>)[^<]*_[^<]*(?=</th>)")
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
@@ -79,9 +81,12 @@ def execute_notebook(
 def notebook_to_html(executed: Path, output: Path, *, title: str) -> str:
     """Write an executed notebook as a self-contained page and return its body for the PDF.
 
-    Code is left out: the page is for readers of the findings; the executed notebook lies beside it.
+    Code is left out: the page is for readers of the findings; the executed notebook lies beside it. The same outputs
+    give the same bytes.
     """
     notebook = nbformat.read(executed, as_version=4)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"  # that of the injected parameters is random
     exporter = HTMLExporter(
         template_name="evidence",
         extra_template_basedirs=[str(_TEMPLATES)],
@@ -91,6 +96,10 @@ def notebook_to_html(executed: Path, output: Path, *, title: str) -> str:
     )
     body, _ = exporter.from_notebook_node(notebook)
     body = _TABLE_STYLES.sub("", body)  # the house style has rules for tables; one copy a table slows the layout down
+    tables = dict.fromkeys(_STYLED_TABLES.findall(body))
+    for number, name in enumerate(tables):
+        body = body.replace(name, f"T_table{number}")  # pandas names styled tables at random
+    body = _HEADINGS.sub(lambda heading: heading[0].replace("_", "_&#8203;"), body)  # long names of columns may break
     style = (_TEMPLATES / "evidence" / "style.css").read_text()
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
