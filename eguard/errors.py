@@ -11,6 +11,8 @@
     ├── WireError                   a request or response body breaks the contract
     │   ├── PayloadTooLargeError
     │   └── SchemaVersionError
+    ├── BaselineStoreError          the baseline's folder cannot be used, or a write to it failed
+    │   └── StoreCorruptError       bytes of the baseline store are not what the format says
     ├── FleetStoreError             the fleet database refused
     ├── RuleError                   a detection rule cannot be compiled or read
     ├── ModelError                  a model, threshold or schema does not fit
@@ -19,6 +21,9 @@
     │   ├── BundleExpiredError
     │   ├── BundleRollbackError
     │   └── BundleDigestError
+    ├── SensorUnavailableError      this machine cannot run the sensor that was asked for
+    ├── IsolationError              network isolation cannot be had as asked for, or is not what it should be
+    │   └── IsolationUnavailableError   nft, privileges or nf_tables are missing on this machine
     ├── NotebookFailedError         a cell of a notebook raised
     ├── GateFailedError             a quality gate said no; carries the report
     └── MissingExtraError           an optional dependency is not installed
@@ -109,6 +114,18 @@ class SchemaVersionError(WireError):
     code = "schema_version"
 
 
+class BaselineStoreError(EguardError):
+    """The baseline's folder cannot be used, or a write to it failed and nothing more is acknowledged."""
+
+    code = "baseline_store"
+
+
+class StoreCorruptError(BaselineStoreError):
+    """Bytes of the baseline store are not what the format says. Loading reports it and goes on; it never gets out."""
+
+    code = "store_corrupt"
+
+
 class FleetStoreError(EguardError):
     """The fleet database refused or is not what it should be."""
 
@@ -155,6 +172,24 @@ class BundleDigestError(BundleError):
     """A file's length, digest or count differs from what was signed."""
 
     code = "bundle_digest"
+
+
+class SensorUnavailableError(EguardError):
+    """A sensor cannot run on this machine; the remedy says what would change that."""
+
+    code = "sensor_unavailable"
+
+
+class IsolationError(EguardError):
+    """Network isolation cannot be had as asked for, or the kernel does not hold what was loaded."""
+
+    code = "isolation"
+
+
+class IsolationUnavailableError(IsolationError):
+    """Nothing on this machine can isolate it: nft, privileges or nf_tables are missing. Nothing was changed."""
+
+    code = "isolation_unavailable"
 
 
 class NotebookFailedError(EguardError):

@@ -12,8 +12,16 @@ import typer
 from rich.console import Console
 
 from eguard import __version__
-from eguard.cli import bundle, ml, simulate
-from eguard.errors import BundleError, ConfigError, EguardError, GateFailedError, MissingExtraError
+from eguard.cli import bundle, ml, sensor, simulate
+from eguard.errors import (
+    BundleError,
+    ConfigError,
+    EguardError,
+    GateFailedError,
+    IsolationUnavailableError,
+    MissingExtraError,
+    SensorUnavailableError,
+)
 from eguard.logs import configure_logging
 
 EXIT_CHECK_FAILED: Final = 1
@@ -34,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(ml.app, name="ml")
+app.add_typer(sensor.app, name="sensor")
 app.add_typer(simulate.app, name="simulate")
 
 
@@ -56,7 +65,7 @@ def configure(
 
 def exit_code(error: EguardError) -> int:
     """Return the process's exit code for an error."""
-    if isinstance(error, MissingExtraError):
+    if isinstance(error, IsolationUnavailableError | MissingExtraError | SensorUnavailableError):
         return EXIT_MISSING
     if isinstance(error, BundleError | GateFailedError):
         return EXIT_CHECK_FAILED

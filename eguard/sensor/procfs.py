@@ -1,0 +1,100 @@
+"""Reading /proc: who a process is, while it is still there."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from eguard.sensor.names import decode_command_line, decode_name
+
+#: Longest command line kept, in bytes.
+COMMAND_LINE_BYTES: Final = 4096
+_STAT_BYTES: Final = 1024
+# Positions after the name's closing parenthesis, of which the first is the state: proc_pid_stat(5).
+_PARENT_FIELD: Final = 1
+
+
+class ProcessFacts(NamedTuple):
+    """What /proc says of one process."""
+
+    pid: int
+    parent_pid: int
+    comm: str
+    uid: int
+    command_line: str
+    image_path: str
+
+
+class ProcessStat(NamedTuple):
+    """The part of ``/proc/PID/stat`` that is of use here."""
+
+    comm: str
+    state: str
+    parent_pid: int
+
+
+def parse_stat(raw: bytes) -> ProcessStat:
+    r"""Read one ``stat`` line. The name is what lies between the first and the *last* parenthesis.
+
+    Raises
+    ------
+    ValueError
+        The line is no such line.
+
+    Examples
+    --------
+    >>> parse_stat(b"7 (a) S 1 (b) R 3 7 7 0 -1 4194560 0")
+    ProcessStat(comm='a) S 1 (b', state='R', parent_pid=3)
+    """
+    opened, closed = raw.find(b"("), raw.rfind(b")")
+    fields = raw[closed + 1 :].split()
+    if opened < 0 or closed < opened or len(fields) <= _PARENT_FIELD:
+        raise ValueError(f"no line of /proc/PID/stat: {raw[:80]!r}")
+    return ProcessStat(decode_name(raw[opened + 1 : closed]), fields[0].decode(), int(fields[_PARENT_FIELD]))
+
+
+def read_process(pid: int) -> ProcessFacts | None:
+    """Ask /proc for a process; None if it is gone (or was never there)."""
+    folder = f"/proc/{pid}"
+    try:
+        stat = parse_stat(_read(f"{folder}/stat", _STAT_BYTES))
+        uid = os.stat(folder).st_uid  # noqa: PTH116 - a path object costs more than the call
+        command_line = decode_command_line(_read(f"{folder}/cmdline", COMMAND_LINE_BYTES))
+    except (OSError, ValueError):
+        return None
+    return ProcessFacts(pid, stat.parent_pid, stat.comm, uid, command_line, _image_path(folder))
+
+
+def list_processes() -> Iterator[ProcessFacts]:
+    """Iterate over every process that /proc shows now."""
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names are wanted, not paths
+        if name.isdecimal() and (facts := read_process(int(name))) is not None:
+            yield facts
+
+
+@lru_cache(maxsize=1024)
+def user_name(uid: int) -> str:
+    """Return the account's name, or the number as text where there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _image_path(folder: str) -> str:
+    # Kernel threads have no image, and a zombie's is gone.
+    try:
+        return os.fsencode(os.readlink(f"{folder}/exe")).decode("utf-8", "backslashreplace")  # noqa: PTH115
+    except OSError:
+        return ""
+
+
+def _read(path: str, limit: int) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, limit)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,74 @@
+import socket
+import subprocess
+import time
+
+import pytest
+
+from eguard.errors import SensorUnavailableError
+from eguard.events import EventClass
+from eguard.sensor import psutil_poll
+from eguard.sensor.psutil_poll import PsutilSensor
+
+
+@pytest.fixture
+def sensor():
+    pytest.importorskip("psutil")
+    sensor = PsutilSensor("lab", interval_seconds=0.1)
+    sensor.open()
+    yield sensor
+    sensor.close()
+
+
+def _gather(sensor, wanted, seconds=10.0):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for event in sensor.poll(0.2).rows():
+            if wanted(event):
+                return event
+    raise AssertionError("the event did not come")
+
+
+def test_a_process_that_stays_is_seen_to_start_and_to_end(sensor):
+    child = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        started = _gather(sensor, lambda event: event.pid == child.pid)
+    finally:
+        child.kill()
+        child.wait()
+    ended = _gather(sensor, lambda event: event.pid == child.pid and event.event_class == EventClass.PROCESS_EXIT)
+    assert (started.event_class, started.comm, started.host_id) == (EventClass.PROCESS_EXEC, "sleep", "lab")
+    assert started.parent_comm
+    assert ended.comm == "sleep"
+    assert sensor.counters.received[EventClass.PROCESS_EXEC] >= 1
+
+
+def test_a_connection_that_stays_is_seen_once_and_on_the_side_that_opened_it(sensor):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            accepted, _ = server.accept()
+            event = _gather(
+                sensor, lambda each: each.event_class == EventClass.NETWORK_CONNECT and each.destination_port == port
+            )
+            assert event.destination_address == "127.0.0.1"
+            again = [each for _ in range(3) for each in sensor.poll(0.12).rows()]
+            local = client.getsockname()[1]
+            assert [each for each in again if each.destination_port in (port, local)] == []
+            accepted.close()
+
+
+def test_a_look_without_news_waits_and_returns_an_empty_batch(sensor, monkeypatch):
+    monkeypatch.setattr(sensor, "_next_look", time.monotonic() + 60)
+    started = time.monotonic()
+    assert len(sensor.poll(0.05)) == 0
+    assert time.monotonic() - started >= 0.05
+
+
+def test_without_the_package_the_remedy_names_the_extra(monkeypatch):
+    def refuse(name):
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr(psutil_poll.importlib, "import_module", refuse)
+    with pytest.raises(SensorUnavailableError, match="psutil") as refused:
+        PsutilSensor().open()
+    assert "eguard[agent]" in refused.value.remedy
