@@ -60,7 +60,7 @@ def small_project(folder: Path) -> Project:
     unwanted = shutil.ignore_patterns("__pycache__", "*.pyc")
     for name in ("eguard", "pipelines", "notebooks", "data/indicators"):
         shutil.copytree(ROOT / name, folder / name, ignore=unwanted)
-    for name in ("dvc.yaml", "params.yaml", "pyproject.toml"):
+    for name in (".dvcignore", "dvc.yaml", "params.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
     raw = folder / "data" / "raw"
     raw.mkdir()

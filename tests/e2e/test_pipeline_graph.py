@@ -31,6 +31,10 @@ def test_every_section_belongs_to_one_stage():
     assert sorted(listed) == sorted(set(Params.model_fields) - {"base"})
 
 
+def test_compiled_code_is_no_dependency():
+    assert "__pycache__/" in (ROOT / ".dvcignore").read_text().splitlines()
+
+
 def test_every_headline_is_a_metric_of_its_stage():
     listed = {
         name: [Path(next(iter(metric))).stem for metric in stage["metrics"]]
