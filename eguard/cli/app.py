@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from eguard import __version__
-from eguard.cli import bundle, ml, sensor, simulate
+from eguard.cli import bundle, ml, nac, sensor, simulate
 from eguard.errors import (
     BundleError,
     ConfigError,
@@ -42,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(ml.app, name="ml")
+app.add_typer(nac.app, name="nac")
 app.add_typer(sensor.app, name="sensor")
 app.add_typer(simulate.app, name="simulate")
 
