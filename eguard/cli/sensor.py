@@ -50,11 +50,16 @@ def list_sensors(*, as_json: JsonOption = False) -> None:
 @app.command()
 def watch(
     *,
-    sensor: Annotated[str, typer.Option("--sensor", "-s", help="auto, proc_connector, psutil or replay.")] = "auto",
+    sensor: Annotated[
+        str, typer.Option("--sensor", "-s", help="auto, ebpf, proc_connector, psutil or replay.")
+    ] = "auto",
     duration_seconds: Annotated[
         float | None, typer.Option("--duration", "-d", help="Seconds to watch; until Ctrl-C if not given.")
     ] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="The log that replay reads.")] = None,
+    require_ebpf: Annotated[
+        bool, typer.Option("--require-ebpf", help="Refuse to start with a lesser sensor than ebpf.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print what happens on this machine, one line an event, and the counts at the end.
@@ -66,7 +71,7 @@ def watch(
     """
     from eguard.sensor import open_sensor
 
-    watched = open_sensor(sensor, replay_path=file)
+    watched = open_sensor(sensor, replay_path=file, require_ebpf=require_ebpf)
     until = None if duration_seconds is None else time.monotonic() + duration_seconds
     try:
         while not watched.is_exhausted and (until is None or time.monotonic() < until):

@@ -13,14 +13,14 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from eguard.events import Event, EventClass
 from eguard.sensor.describe import describe_event
-from eguard.sensor.dns_message import DNS_PORT, parse_query_packet
+from eguard.sensor.dns_message import DNS_PORT, DnsPacket, parse_query_packet
 from eguard.sensor.process_table import KnownProcess
 
 # Constants of <linux/if_packet.h> and <asm-generic/socket.h> that Python's socket module does not name.
@@ -89,10 +89,14 @@ class DnsQuery:
 
 @dataclass
 class DnsTap:
-    """The packet socket. It needs CAP_NET_RAW; without, `open` says no and `read` yields nothing."""
+    """The packet socket. It needs CAP_NET_RAW; without, `open` says no and `receive` returns nothing.
+
+    `owner` is asked for the process of a query; by default the holder of the socket is looked up.
+    """
 
     lost: int = 0
     reason: str = ""
+    owner: Callable[[DnsPacket], int] | None = None
     _socket: socket.socket | None = None
     _owners: dict[tuple[str, int], tuple[float, int]] = field(default_factory=dict)
 
@@ -118,16 +122,11 @@ class DnsTap:
         self._socket = tap
         return True
 
-    def read(self, candidates: Sequence[int] = ()) -> Iterator[DnsQuery]:
-        """Yield the queries that left since the last call.
-
-        Parameters
-        ----------
-        candidates : sequence of int
-            Processes known to have addressed a name server lately; they are asked before all others.
-        """
+    def receive(self) -> list[tuple[float, DnsPacket]]:
+        """Return the queries that left since the last call, with the times at which they were read."""
+        received: list[tuple[float, DnsPacket]] = []
         if self._socket is None:
-            return
+            return received
         while True:
             try:
                 raw, address = self._socket.recvfrom(_PACKET_BYTES)
@@ -136,18 +135,23 @@ class DnsTap:
             # On loopback a packet is seen twice, on its way out and in; queries of others only come in.
             packet = parse_query_packet(raw) if address[2] == _PACKET_OUTGOING else None
             if packet is not None:
-                pid = self._owner(packet.source_address, packet.source_port, candidates)
-                yield DnsQuery(
-                    time.time(),
-                    packet.name,
-                    pid,
-                    packet.destination_address,
-                    packet.destination_port,
-                    packet.payload_bytes,
-                )
+                received.append((time.time(), packet))
         # The kernel resets the figure when it is read.
         statistics = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
         self.lost += struct.unpack("=II", statistics)[1]
+        return received
+
+    def ascribe(self, received: Iterable[tuple[float, DnsPacket]]) -> Iterator[DnsQuery]:
+        """Yield received queries with their processes. Whoever helps to find those is brought up to date before."""
+        for time_unix, packet in received:
+            yield DnsQuery(
+                time_unix,
+                packet.name,
+                self._owner(packet),
+                packet.destination_address,
+                packet.destination_port,
+                packet.payload_bytes,
+            )
 
     def close(self) -> None:
         """Close the tap."""
@@ -155,19 +159,25 @@ class DnsTap:
             self._socket.close()
             self._socket = None
 
-    def _owner(self, address: str, port: int, candidates: Sequence[int]) -> int:
+    def _owner(self, packet: DnsPacket) -> int:
+        if self.owner is not None:
+            return self.owner(packet)
         now = time.monotonic()
-        known = self._owners.get((address, port))
+        local = (packet.source_address, packet.source_port)
+        known = self._owners.get(local)
         if known is not None and now - known[0] < _OWNER_SECONDS:
             return known[1]
-        inode = _socket_inode(port, ipv6=":" in address)
-        pid = 0 if inode == 0 else _holder(inode, candidates)
-        if pid == 0 and len(candidates) == 1:
-            pid = candidates[0]
+        pid = owner_of(packet)
         if len(self._owners) >= _OWNERS:
             self._owners.clear()
-        self._owners[address, port] = (now, pid)
+        self._owners[local] = (now, pid)
         return pid
+
+
+def owner_of(packet: DnsPacket, candidates: Sequence[int] = ()) -> int:
+    """Return the process that holds the socket of a query, 0 if it has gone; `candidates` are asked first."""
+    inode = _socket_inode(packet.source_port, ipv6=":" in packet.source_address)
+    return 0 if inode == 0 else _holder(inode, candidates)
 
 
 def parse_socket_table(text: str, port: int) -> int:

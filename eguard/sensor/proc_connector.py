@@ -88,7 +88,7 @@ class ProcConnectorSensor:
             select.select(watched, [], [], timeout_seconds)
         while len(self._intake) < BATCH_EVENTS and self._receive(connector):
             pass
-        for query in self._tap.read():
+        for query in self._tap.ascribe(self._tap.receive()):
             self._intake.add(query.to_event(self._table.find(query.pid), self.host_id, self.name))
         self.counters.lost[EventClass.DNS_QUERY] = self._tap.lost
         for login in self._logins.read():

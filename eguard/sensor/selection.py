@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from eguard.errors import ConfigError, SensorUnavailableError
+from eguard.sensor.ebpf import EbpfSensor
 from eguard.sensor.proc_connector import ProcConnectorSensor
 from eguard.sensor.protocol import Availability, Sensor
 from eguard.sensor.psutil_poll import PsutilSensor
@@ -16,6 +17,7 @@ from eguard.sensor.replay import ReplaySensor
 
 #: Live sensors, best first.
 LIVE_SENSORS: Final[Mapping[str, Callable[[str], Sensor]]] = {
+    "ebpf": EbpfSensor,
     "proc_connector": ProcConnectorSensor,
     "psutil": PsutilSensor,
 }
@@ -25,7 +27,9 @@ SENSOR_NAMES: Final = ("auto", *LIVE_SENSORS, "replay")
 _log = structlog.get_logger(__name__)
 
 
-def open_sensor(name: str = "auto", *, host_id: str = "", replay_path: Path | None = None) -> Sensor:
+def open_sensor(
+    name: str = "auto", *, host_id: str = "", replay_path: Path | None = None, require_ebpf: bool = False
+) -> Sensor:
     """Return an open sensor.
 
     Parameters
@@ -36,14 +40,20 @@ def open_sensor(name: str = "auto", *, host_id: str = "", replay_path: Path | No
         Name of this endpoint; the machine's own if empty.
     replay_path : Path, optional
         What ``replay`` reads.
+    require_ebpf : bool
+        Refuse to fall back: a machine that cannot run the probes is an error, not a lesser sensor.
 
     Raises
     ------
     ConfigError
-        There is no sensor of that name, or ``replay`` without a file.
+        There is no sensor of that name, ``replay`` without a file, or another sensor while ebpf is required.
     SensorUnavailableError
         The machine cannot run the sensor; with ``auto``, not one of them.
     """
+    if require_ebpf:
+        if name not in ("auto", "ebpf"):
+            raise ConfigError(f"ebpf is required and {name} was asked for", remedy="Drop one of the two options.")
+        name = "ebpf"
     if name == "replay":
         if replay_path is None:
             raise ConfigError("the replay sensor needs a file", remedy="Name a log with --file.")

@@ -1,0 +1,133 @@
+"""The records that the probes put into the ring buffer, read from their bytes (`probes.c` has the other half)."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from eguard.sensor.names import decode_command_line, decode_name
+
+# time, pid, parent's pid, user, kind, whether the parent's name is that of its main thread, name, parent's name.
+_HEADER: Final = struct.Struct("=QIIIHH16s16s")
+_PATH_BYTES: Final = 256
+_FILE: Final = struct.Struct(f"=iI{_PATH_BYTES}s")
+# family, ports, whether established, addresses, duration, bytes.
+_FLOW: Final = struct.Struct("=HHHH16s16sQQQ")
+_SENDER: Final = struct.Struct("=HH16s")
+_AF_INET: Final = 2
+#: The kernel's "relative to the working directory".
+AT_FDCWD: Final = -100
+
+
+class RecordKind(IntEnum):
+    """What a record reports; the order is that of the probes' enumeration."""
+
+    EXEC = 0
+    EXIT = 1
+    FILE_OPEN = 2
+    CONNECT = 3
+    DNS_SENDER = 4
+    CLOSED = 5
+
+
+class RecordHeader(NamedTuple):
+    """What every record begins with. Without `parent_pid` the probes did not see the process start."""
+
+    monotonic_ns: int
+    pid: int
+    parent_pid: int
+    uid: int
+    kind: int
+    parent_is_leader: int
+    comm: str
+    parent_comm: str
+
+
+class ExecRecord(NamedTuple):
+    """The rest of an execution."""
+
+    path: str
+    command_line: str
+
+
+class FileRecord(NamedTuple):
+    """The rest of an opening; `folder` is what a relative path starts from, `AT_FDCWD` or a descriptor."""
+
+    folder: int
+    flags: int
+    path: str
+
+
+class FlowRecord(NamedTuple):
+    """The rest of a connection: at its start without duration and bytes, at its end with them."""
+
+    source_address: str
+    source_port: int
+    destination_address: str
+    destination_port: int
+    is_established: bool
+    duration_seconds: float
+    sent_bytes: int
+    received_bytes: int
+
+
+def parse_header(raw: bytes) -> RecordHeader:
+    """Read the header of a record.
+
+    Raises
+    ------
+    struct.error
+        The record is shorter than its header.
+    """
+    monotonic_ns, pid, parent_pid, uid, kind, is_leader, comm, parent_comm = _HEADER.unpack_from(raw)
+    return RecordHeader(
+        monotonic_ns, pid, parent_pid, uid, kind, is_leader, decode_name(comm), decode_name(parent_comm)
+    )
+
+
+def parse_exec(raw: bytes) -> ExecRecord:
+    """Read what follows the header of an execution."""
+    start = _HEADER.size
+    arguments = raw[start + _PATH_BYTES :]
+    return ExecRecord(decode_name(raw[start : start + _PATH_BYTES]), decode_command_line(arguments))
+
+
+def parse_file(raw: bytes) -> FileRecord:
+    """Read what follows the header of an opening."""
+    folder, flags, path = _FILE.unpack_from(raw, _HEADER.size)
+    return FileRecord(folder, flags, decode_name(path))
+
+
+def parse_flow(raw: bytes) -> FlowRecord:
+    """Read what follows the header of a connection."""
+    family, source_port, port, established, source, destination, duration_ns, sent, received = _FLOW.unpack_from(
+        raw, _HEADER.size
+    )
+    return FlowRecord(
+        _v6_address(source) if family != _AF_INET else _v4_in_v6(source),
+        source_port,
+        _v6_address(destination) if family != _AF_INET else _v4_in_v6(destination),
+        port,
+        bool(established),
+        duration_ns / 1e9,
+        sent,
+        received,
+    )
+
+
+def parse_sender(raw: bytes) -> str:
+    """Read the address of the name server that a process turned to."""
+    family, _, address = _SENDER.unpack_from(raw, _HEADER.size)
+    return str(ipaddress.IPv4Address(address[:4])) if family == _AF_INET else _v6_address(address)
+
+
+def _v4_in_v6(raw: bytes) -> str:
+    # For an IPv4 socket the tracepoint fills its IPv6 field with the mapped address.
+    return str(ipaddress.IPv4Address(raw[12:16]))
+
+
+def _v6_address(raw: bytes) -> str:
+    address = ipaddress.IPv6Address(raw)
+    return str(address.ipv4_mapped or address)
