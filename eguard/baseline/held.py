@@ -58,6 +58,10 @@ class HeldWindows:
     def __contains__(self, window_id: str) -> bool:
         return window_id in self._windows
 
+    def items(self) -> list[tuple[str, HeldWindow]]:
+        """Return (window id, window) of all that is held, oldest first."""
+        return list(self._windows.items())
+
     def find(self, window_id: str) -> HeldWindow | None:
         """Return a held window without releasing it."""
         return self._windows.get(window_id)

@@ -49,6 +49,10 @@ class PriorTable:
         self._means = np.array([mean for _, mean in kept]).reshape(-1, N_EVENT_CLASSES)
         self.generation = generation
 
+    def items(self) -> list[tuple[ProcessKey, NDArray[np.float64]]]:
+        """Return (key, prior mean) of all seeds, in the order they were given."""
+        return [(key, self._means[row]) for key, row in self._row_of.items()]
+
     def find(self, key: ProcessKey) -> NDArray[np.float64] | None:
         """Return the prior mean for `key`, or None."""
         row = self._row_of.get(key)

@@ -228,6 +228,11 @@ class ProfileTable:
                 self._mark_changed(np.array([slot], dtype=np.intp))
         return int(np.count_nonzero(self.prior_generation))
 
+    def restore_seeds(self) -> None:
+        """Give every profile the prior that `seeds` holds for its key, as at the time it was seeded or created."""
+        for slot in self.index.used().tolist():
+            self._take_seed(slot)
+
     def posterior(self, slots: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the posterior mean distribution of each slot, shape (n, 8).
 

@@ -74,6 +74,24 @@ class SlotIndex:
         """Return the slots in use, ascending."""
         return np.sort(np.fromiter(self._slot_of.values(), dtype=np.intp, count=len(self._slot_of)))
 
+    def restore(self, entries: Sequence[tuple[ProcessKey, int]]) -> None:
+        """Become the index that holds `entries`, distinct keys and slots, least recently seen first."""
+        self._slot_of = OrderedDict(entries)
+        self._key_of = [None] * self.capacity
+        for key, slot in entries:
+            self._key_of[slot] = key
+        self._free = [slot for slot in range(self.capacity - 1, -1, -1) if self._key_of[slot] is None]
+
+    def by_recency(self, slots: set[int]) -> list[int]:
+        """Return `slots`, all of them in use, least recently seen first; fast for slots that were seen lately."""
+        found: list[int] = []
+        for slot in reversed(self._slot_of.values()):
+            if len(found) == len(slots):
+                break
+            if slot in slots:
+                found.append(slot)
+        return found[::-1]
+
     def lookup(self, keys: Sequence[ProcessKey]) -> NDArray[np.intp]:
         """Return the slot of each key, `NO_SLOT` where it is not tracked. Counts as no sighting."""
         get = self._slot_of.get

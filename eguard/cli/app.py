@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from eguard import __version__
-from eguard.cli import bundle, ml, nac, sensor, simulate
+from eguard.cli import bundle, ml, nac, sensor, simulate, store
 from eguard.errors import (
     BundleError,
     ConfigError,
@@ -45,6 +45,7 @@ app.add_typer(ml.app, name="ml")
 app.add_typer(nac.app, name="nac")
 app.add_typer(sensor.app, name="sensor")
 app.add_typer(simulate.app, name="simulate")
+app.add_typer(store.app, name="store")
 
 
 def _print_version(wanted: bool) -> None:
