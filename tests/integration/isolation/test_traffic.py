@@ -224,6 +224,30 @@ def test_dns_goes_to_no_other_resolver_and_not_over_tcp(network, named, family):
     assert not named.reaches(at(network.server, family), 53)
 
 
+@BOTH
+def test_server_may_answer_and_not_begin(network, agent, isolation, family):
+    isolation.isolate(["10.77.1.2:8555", "[fd77:1::2]:8555"])
+    with network.server.socket(family) as caller:
+        caller.bind(("", 8555))
+        caller.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            caller.connect((at(agent, family), AGENT_PORT))
+
+
+@BOTH
+def test_resolver_cannot_speak_unasked(network, named, family):
+    with (
+        named.socket(family, socket.SOCK_DGRAM) as listener,
+        network.server.socket(family, socket.SOCK_DGRAM) as caller,
+    ):
+        listener.bind(("", 6000))
+        listener.settimeout(0.2)
+        caller.bind(("", 53))
+        caller.sendto(b"command", (at(named, family), 6000))
+        with pytest.raises(TimeoutError):
+            listener.recv(100)
+
+
 def test_dns_questions_are_few(network, named):
     with named.socket(4, socket.SOCK_DGRAM) as client, network.server.socket(4, socket.SOCK_DGRAM) as resolver:
         resolver.bind(("", 53))
