@@ -212,7 +212,10 @@ def _judge_endings(folder: _Folder, operation: int, incarnation: bytes) -> None:
             reason = f"the journal starts after operation {begins}, and there is no snapshot to start from"
             folder.problems.append(Problem(name, "no_snapshot", reason))
         elif scan.header.incarnation != incarnation:
-            folder.problems.append(Problem(name, "foreign_journal", "the journal is of another life of this folder"))
+            # After a loss the previous generation is of the life before: it stays until the next compaction.
+            if name == JOURNAL:
+                reason = "the journal is of another life of this folder"
+                folder.problems.append(Problem(name, "foreign_journal", reason))
         elif begins + len(scan.records) > operation or begins > operation:
             reason = (
                 f"the journal of generation {scan.header.generation} leads from operation {begins} to "

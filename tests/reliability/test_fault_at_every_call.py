@@ -7,7 +7,7 @@ import pytest
 from eguard.baseline.exercise import exercise
 from eguard.errors import BaselineStoreError
 
-OPERATIONS = 20
+OPERATIONS = 17
 
 
 def without_verdict(judged):
@@ -87,7 +87,7 @@ def count_calls(disk, open_store):
 @pytest.mark.parametrize("partial", [False, True], ids=["before", "halfway"])
 def test_killed_at_every_call(disk, open_store, check_survivor, partial):
     calls = count_calls(disk, open_store)
-    assert calls > 70
+    assert calls > 60
     for fail_at in range(calls):
         run = Run(disk.CrashDisk(fail_at=fail_at, partial=partial), open_store)
         with pytest.raises(disk.PowerCutError):
