@@ -1,8 +1,9 @@
 """The nftables rules of an isolated host, as data and as a script.
 
-One table of our own, ``inet eguard_isolation``. Its three base chains sit before other people's (priority -350: behind
-the reassembly of fragments, before connection tracking, address translation and every ordinary filter) and end in a
-drop. A drop is final in nftables whatever other tables accept; what our table accepts, they still may drop.
+One table of our own, ``inet eguard_isolation``. At each hook its base chain comes before other people's (priority -350:
+behind the reassembly of fragments, before everything usual) and ends in a drop. A drop is final in nftables whatever
+other tables accept; what our table accepts, they still may drop or translate. Going out, a packet meets our chain
+before connection tracking, so those rules do not ask for a state; coming in, tracking has seen it at an earlier hook.
 
 Every script is one transaction: the kernel holds the old rules or the new ones, never a part.
 """

@@ -188,6 +188,8 @@ def why_not():
     """Return why namespaces cannot be had here, or an empty string."""
     if os.geteuid() != 0:
         return "needs root"
+    if not Path("/proc/net/if_inet6").exists():
+        return "needs IPv6"
     missing = [command for command in ("ip", "nft") if shutil.which(command) is None]
     if missing:
         return f"needs {' and '.join(missing)}"

@@ -251,12 +251,12 @@ def test_resolver_cannot_speak_unasked(network, named, family):
 def test_dns_questions_are_few(network, named):
     with named.socket(4, socket.SOCK_DGRAM) as client, network.server.socket(4, socket.SOCK_DGRAM) as resolver:
         resolver.bind(("", 53))
-        sent = 0
+        sent, started = 0, time.monotonic()
         for _ in range(200):
             with suppress(PermissionError):
                 client.sendto(QUESTIONS["a"][0], (at(network.server, 4), 53))
                 sent += 1
-    assert 10 <= sent <= 40
+    assert 10 <= sent <= 25 + 11 * (time.monotonic() - started)
 
 
 def test_there_is_never_a_moment_with_half_of_the_rules(network, agent, isolation):
@@ -286,4 +286,4 @@ def test_there_is_never_a_moment_with_half_of_the_rules(network, agent, isolatio
         assert sent == []
         with pytest.raises(TimeoutError):
             peer.recv(10)
-    assert isolation.status().inspection.dropped["output"]["packets"] > 1000
+    assert isolation.status().inspection.dropped["output"]["packets"] > 100
