@@ -120,6 +120,9 @@ class DnsTap:
         tap.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
         tap.setblocking(False)  # noqa: FBT003 - the socket's own signature
         self._socket = tap
+        # What came before the filter is nobody's loss.
+        self.receive()
+        self.lost = 0
         return True
 
     def receive(self) -> list[tuple[float, DnsPacket]]:

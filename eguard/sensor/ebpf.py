@@ -20,6 +20,8 @@ from eguard.sensor.dns_tap import DnsTap, owner_of
 from eguard.sensor.ebpf_program import load_program
 from eguard.sensor.ebpf_records import (
     AT_FDCWD,
+    OWN_MAIN,
+    PARENT_MAIN,
     RecordHeader,
     RecordKind,
     parse_exec,
@@ -45,6 +47,7 @@ _LOST_AS: Final = {
 #: O_WRONLY, O_RDWR, O_CREAT and O_TRUNC; the openings without any of them are of programs.
 _WRITE_FLAGS: Final = 0x243
 _COUNT_SECONDS: Final = 1.0
+_ROUND_SECONDS: Final = 0.02
 _SENDERS: Final = 256
 _SENDER_SECONDS: Final = 5.0
 
@@ -76,6 +79,7 @@ class EbpfSensor:
         self._unix_minus_monotonic_ns = 0
         self._unreadable = 0
         self._next_count = 0.0
+        self._next_round = 0.0
 
     @property
     def counters(self) -> SensorCounters:
@@ -99,6 +103,9 @@ class EbpfSensor:
         self._unix_minus_monotonic_ns = time.time_ns() - time.monotonic_ns()
         if len(self._intake) < BATCH_EVENTS:
             waiting = bool(self._intake)
+            # Handing over a batch costs more than an event: what comes within this time travels together.
+            time.sleep(min(max(self._next_round - time.monotonic(), 0.0), timeout_seconds))
+            self._next_round = time.monotonic() + _ROUND_SECONDS
             self._program.ring_buffer_poll(0 if waiting else max(int(timeout_seconds * 1000), 0))
             # Queries are read before the last records, so that whoever sent one has been heard of by then.
             queries = self._tap.receive()
@@ -179,13 +186,16 @@ class EbpfSensor:
             known = KnownProcess(header.pid, comm=header.comm, uid=header.uid)
             self._place(known, header)
             self._table.started(known)
+        elif header.main_threads & OWN_MAIN and header.kind != RecordKind.CLOSED:
+            # A process may rename itself at any time; the names of its threads are not its own.
+            known.comm = header.comm
         return known
 
     def _place(self, process: KnownProcess, header: RecordHeader) -> None:
         """Fill in the parent: as the probes saw it, else as /proc has it."""
         if header.parent_pid:
             process.parent_pid = header.parent_pid
-            parent = None if header.parent_is_leader else self._table.get(header.parent_pid)
+            parent = None if header.main_threads & PARENT_MAIN else self._table.get(header.parent_pid)
             process.parent_comm = header.parent_comm if parent is None else parent.comm
             return
         before = self._table.find(header.pid)

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from eguard.sensor.names import decode_command_line, decode_name
 
-# time, pid, parent's pid, user, kind, whether the parent's name is that of its main thread, name, parent's name.
+# time, pid, parent's pid, user, kind, main threads, name, parent's name.
 _HEADER: Final = struct.Struct("=QIIIHH16s16s")
 _PATH_BYTES: Final = 256
 _FILE: Final = struct.Struct(f"=iI{_PATH_BYTES}s")
@@ -17,6 +17,9 @@ _FILE: Final = struct.Struct(f"=iI{_PATH_BYTES}s")
 _FLOW: Final = struct.Struct("=HHHH16s16sQQQ")
 _SENDER: Final = struct.Struct("=HH16s")
 _AF_INET: Final = 2
+#: Bits of `main_threads`: the parent's name, the process's own name is that of the main thread.
+PARENT_MAIN: Final = 1
+OWN_MAIN: Final = 2
 #: The kernel's "relative to the working directory".
 AT_FDCWD: Final = -100
 
@@ -40,7 +43,7 @@ class RecordHeader(NamedTuple):
     parent_pid: int
     uid: int
     kind: int
-    parent_is_leader: int
+    main_threads: int
     comm: str
     parent_comm: str
 
@@ -81,9 +84,9 @@ def parse_header(raw: bytes) -> RecordHeader:
     struct.error
         The record is shorter than its header.
     """
-    monotonic_ns, pid, parent_pid, uid, kind, is_leader, comm, parent_comm = _HEADER.unpack_from(raw)
+    monotonic_ns, pid, parent_pid, uid, kind, main_threads, comm, parent_comm = _HEADER.unpack_from(raw)
     return RecordHeader(
-        monotonic_ns, pid, parent_pid, uid, kind, is_leader, decode_name(comm), decode_name(parent_comm)
+        monotonic_ns, pid, parent_pid, uid, kind, main_threads, decode_name(comm), decode_name(parent_comm)
     )
 
 

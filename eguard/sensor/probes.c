@@ -18,6 +18,9 @@
 #define OPEN_OF_DIRECTORY 0x210000  // O_DIRECTORY, O_PATH
 #define DNS_PORT_NETWORK_ORDER 0x3500
 
+#define PARENT_MAIN 1
+#define OWN_MAIN 2
+
 enum kind { EXEC = 0, EXIT = 1, FILE_OPEN = 2, CONNECT = 3, DNS_SENDER = 4, CLOSED = 5, KINDS = 6 };
 
 struct header_t {
@@ -26,7 +29,7 @@ struct header_t {
     u32 parent_pid;
     u32 uid;
     u16 kind;
-    u16 parent_is_leader;  // the name below is that of the parent's main thread
+    u16 main_threads;  // PARENT_MAIN, OWN_MAIN: whose names below are those of the process and not of a thread
     char comm[COMM_BYTES];
     char parent_comm[COMM_BYTES];
 };
@@ -103,11 +106,11 @@ static __always_inline void fill_header(struct header_t *header, u16 kind) {
     bpf_get_current_comm(&header->comm, sizeof(header->comm));
     struct parent_t *parent = parents.lookup(&pid);
     header->parent_pid = 0;
-    header->parent_is_leader = 0;
+    header->main_threads = pid == (u32)ids ? OWN_MAIN : 0;
     __builtin_memset(header->parent_comm, 0, COMM_BYTES);
     if (parent) {
         header->parent_pid = parent->pid;
-        header->parent_is_leader = parent->is_leader;
+        header->main_threads |= parent->is_leader ? PARENT_MAIN : 0;
         __builtin_memcpy(header->parent_comm, parent->comm, COMM_BYTES);
     }
 }
