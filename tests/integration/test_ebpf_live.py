@@ -19,6 +19,7 @@ QUESTION = bytes.fromhex("123401000001000000000000") + b"\x04ebpf\x04test\x00" +
 
 @pytest.fixture(scope="module")
 def sensor():
+    structlog.reset_defaults()
     sensor = EbpfSensor("lab")
     try:
         with structlog.testing.capture_logs() as logs:
