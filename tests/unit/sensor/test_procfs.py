@@ -24,11 +24,11 @@ def test_a_running_process_is_described_and_a_reaped_one_is_not():
     child = subprocess.Popen(["/bin/sleep", "30"])
     try:
         facts = next(each for each in list_processes() if each.pid == child.pid)
-        while facts.comm != "sleep":  # the fork may not have executed yet
+        while facts.command_line != "/bin/sleep 30":  # it may still be about to execute
             facts = read_process(child.pid)
         assert facts.parent_pid == os.getpid()
         assert facts.uid == os.geteuid()
-        assert facts.command_line == "/bin/sleep 30"
+        assert facts.comm == "sleep"
         assert facts.image_path.endswith("sleep")
     finally:
         child.kill()
