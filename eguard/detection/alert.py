@@ -59,7 +59,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     `score`, `logit`, `base_logit`, `p_value` and `threshold` are None while no model is loaded, and `threshold` is also
     None while calibration is insufficient. `contributions` are the five largest; with those of the other features and
     `base_logit` they sum to `logit`. `ancestors` are nearest first. `response` is ``alert_only`` while the baseline is
-    learning.
+    learning. `window_id` names the window of its process key that the event falls into: if that is held back from
+    learning, a verdict on the alert releases or drops it under this name.
     """
 
     alert_id: str
@@ -83,6 +84,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     techniques: tuple[str, ...] = ()
     tactics: tuple[str, ...] = ()
     window: WindowComparison | None = None
+    window_id: str = ""
     beacon: BeaconEvidence | None = None
     command_line: str = ""
     target: str = ""

@@ -122,6 +122,7 @@ class AlertBuilder:
                     techniques=content.techniques(matched),
                     tactics=content.tactics(matched),
                     window=_comparison(candidates.windows[row]),
+                    window_id=candidates.window_ids[row],
                     beacon=candidates.beacons[row],
                     command_line=batch.command_line[row],
                     target=batch.target[row] or batch.destination_address[row],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,8 @@ class Candidates:
     `batch` holds the events themselves, `positions` where they stood in the batch they came from. `is_fired` says that
     some layer fired; the others are in the random sample only. `keys` are the rule that leads, or else
     ``comm:event_type``. `windows` are the latest closed windows of the process keys, `contacts` the information and
-    periodicity of the destinations, `beacons` the evidence that stands against them.
+    periodicity of the destinations, `beacons` the evidence that stands against them. `window_ids` name the windows that
+    the events fall into themselves, open ones included.
     """
 
     batch: EventBatch
@@ -60,6 +61,7 @@ class Candidates:
     tactics: list[tuple[str, ...]]
     contacts: list[tuple[float, float]]
     beacons: list[BeaconEvidence | None]
+    window_ids: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -18,6 +18,10 @@ from eguard.events import EventBatch, EventClass
 #: (process name, address or registered domain, port); the port of a domain is 0.
 Destination = tuple[str, str, int]
 
+#: Ends of connections, with the bytes that were sent. A sensor that reports them reports the beginning as
+#: `OPENING_TYPES`, and the end is the contact: only then is its size known.
+CLOSING_TYPES: Final = frozenset({"tcp_close", "tcp_failed"})
+OPENING_TYPES: Final = frozenset({"tcp_connect"})
 #: Event types whose connection was opened by the other side.
 INBOUND_TYPES: Final = frozenset({"accept", "inbound", "tcp_accept"})
 
@@ -37,8 +41,11 @@ class Contacts:
     @classmethod
     def of(cls, batch: EventBatch) -> Contacts:
         """Find the contacts of a batch: connections with an address and look-ups of a name."""
-        classes = batch.event_class
+        classes, types = batch.event_class, batch.event_type
         rows = np.flatnonzero((classes == _CONNECT) | (classes == _DNS)).tolist()
+        if not OPENING_TYPES.isdisjoint(types) or not CLOSING_TYPES.isdisjoint(types):
+            closed = [row for row, kind in enumerate(types) if kind in CLOSING_TYPES]
+            rows = sorted([row for row in rows if types[row] not in OPENING_TYPES] + closed)
         is_lookup, ports = (classes == _DNS).tolist(), batch.destination_port.tolist()
         comm, address, target = batch.comm, batch.destination_address, batch.target
         rows = [row for row in rows if (target[row] if is_lookup[row] else address[row])]

@@ -69,6 +69,7 @@ def load_content(files: Mapping[str, bytes]) -> LoadedContent:
         rules=RuleSet.from_json(rules),
         prefilter=CommandLinePrefilter.from_json(rules),
         fleet=FleetContext.from_json(documents[FLEET_CONTEXT_FILE]),
+        beacon=gate.beacon,
     )
     counts = {name: reader(documents[name]) for name, reader in _READERS.items()}
     return LoadedContent(content, model, gate, counts)

@@ -28,11 +28,12 @@ from eguard.detection.feature_inputs import FeatureInputs
 from eguard.detection.features import contract_sha256, extract_features
 from eguard.detection.gate import ConformalGate
 from eguard.detection.killchain import MatchHistory
+from eguard.detection.layer_stage import LayerStage, LocalStage, StageOutput
 from eguard.detection.layers import DetectionContent, LayerHits
 from eguard.detection.model import Model
 from eguard.detection.process_tree import ProcessTree
 from eguard.detection.reservoir import UniformReservoir
-from eguard.detection.window_batch import BatchWindows, ClosedWindow, KeyedEvents
+from eguard.detection.window_batch import ClosedWindow
 from eguard.detection.window_test import WindowLevel
 from eguard.detection.windows import WindowBank
 from eguard.errors import ModelError
@@ -69,6 +70,7 @@ class EngineOutput:
     """What a batch of n events gave: k candidates with their rows, the alerts, the windows that closed.
 
     `features` has shape (k, 43); `scores` and `p_values` have shape (k,), or are None without a model or a gate.
+    `slots`, shape (n,), are those of the events' process keys.
     """
 
     candidates: Candidates
@@ -80,6 +82,7 @@ class EngineOutput:
     closed_windows: list[ClosedWindow]
     hits: LayerHits
     contacts: ContactFindings
+    slots: NDArray[np.intp]
 
     @property
     def beacon_alarms(self) -> list[tuple[int, BeaconEvidence]]:
@@ -105,6 +108,8 @@ class Engine:
         Sizes and thresholds.
     model, gate : Model, ConformalGate, optional
         Classifier, and its conformal thresholds.
+    profiles : ProfileTable, optional
+        A baseline to go on with, such as that of a store; an empty one by default.
 
     Attributes
     ----------
@@ -112,6 +117,11 @@ class Engine:
         What the host has learned; uploads and seeds go through it.
     windows : WindowBank
         Layer 3.
+    stage : LayerStage
+        What runs the layers and windows over every event: this process, unless shards are put in its place before the
+        first batch.
+    is_learning : bool or None
+        Whether alerts ask for no response because the baseline is being learned; None decides by the host's age.
     tree : ProcessTree
         Processes of the host.
 
@@ -136,16 +146,19 @@ class Engine:
         *,
         model: Model | None = None,
         gate: ConformalGate | None = None,
+        profiles: ProfileTable | None = None,
     ) -> None:
         options = options or EngineOptions()
         self.host_id = host_id
-        self.profiles = ProfileTable(options.max_profiles)
-        self.windows = WindowBank(options.max_profiles, options.windows)
+        self.profiles = ProfileTable(options.max_profiles) if profiles is None else profiles
+        self.windows = WindowBank(self.profiles.capacity, options.windows)
         self.tree = ProcessTree(options.max_processes)
         self.reservoir = UniformReservoir(options.reservoir_events, _host_rng(options.seed, host_id))
         self.destinations = DestinationHistory(options.beacon_allow_list)
         self._options = options
         self._loaded = Loaded(content or DetectionContent(), model, gate)
+        self.stage: LayerStage = LocalStage(self._loaded.content, self.windows, self.profiles)
+        self.is_learning: bool | None = None
         self._context = AlertContext(self._loaded.content.fleet)
         self._history = MatchHistory()
         self._alerts = AlertBuilder(host_id)
@@ -181,15 +194,17 @@ class Engine:
             gate,
         )
         self._context.fleet = loaded.content.fleet
+        if loaded.content is not old.content:
+            self.stage.swap(loaded.content)
         self._loaded = loaded
 
     def restart(self) -> None:
         """Forget processes: the machine was started anew. What was learned stays."""
         self.tree.reset()
 
-    def settle(self, before_unix: float) -> int:
+    def settle(self, before_unix: float) -> list[int]:
         """Learn the events of open windows older than `before_unix`; see `WindowBank.settle`."""
-        return self.windows.settle(before_unix, self.profiles)
+        return self.stage.settle(before_unix)
 
     def process(self, batch: EventBatch) -> EngineOutput:
         """Score a batch of this host's events in order of delivery, then learn it.
@@ -202,9 +217,9 @@ class Engine:
         loaded = self._loaded
         if len(batch):
             self._started_unix = min(self._started_unix, float(batch.time_unix[0]))
-        hits = loaded.content.evaluate(batch)
-        windows = self._count(batch, hits)
-        candidates, findings = self._candidates(batch, hits, windows, loaded)
+        slots = self._slots(batch)
+        stage = self.stage.run(batch, slots)
+        candidates, findings = self._candidates(batch, stage, loaded)
         context = self._context.update_keys(candidates.batch.time_unix, candidates.keys, candidates.detectors)
         inputs = candidates.feature_inputs(context, loaded.content.fleet)
         scored = _score(inputs, loaded)
@@ -212,39 +227,43 @@ class Engine:
             candidates,
             scored,
             content=loaded.content,
-            is_learning=candidates.batch.time_unix - self._started_unix < self._options.learning_seconds,
+            is_learning=self._is_learning(candidates.batch.time_unix),
             baseline_version=self.profiles.seeds.generation,
         )
-        p_values = scored.decision.p_values if scored.decision else None
         return EngineOutput(
-            candidates, inputs, scored.features, scored.scores, p_values, alerts, windows.closed, hits, findings
-        )  # fmt: skip
+            candidates=candidates,
+            inputs=inputs,
+            features=scored.features,
+            scores=scored.scores,
+            p_values=scored.decision.p_values if scored.decision else None,
+            alerts=alerts,
+            closed_windows=stage.windows.closed,
+            hits=stage.hits,
+            contacts=findings,
+            slots=slots,
+        )
 
-    def _count(self, batch: EventBatch, hits: LayerHits) -> BatchWindows:
-        """Pass a batch through the windows, which learn what they close."""
+    def _slots(self, batch: EventBatch) -> NDArray[np.intp]:
+        """Return the slots of a batch's process keys; windows of keys that had to make room are cleared."""
         slots = self.profiles.slots_for(list(zip(batch.comm, batch.parent_comm, strict=True)), batch.time_unix)
         if self.profiles.evicted:
-            self.windows.forget(np.array([slot for _, slot in self.profiles.evicted], dtype=np.intp))
-        events = KeyedEvents(
-            slots=slots,
-            classes=batch.event_class,
-            times=batch.time_unix,
-            sizes=batch.sent_bytes + batch.received_bytes,
-            is_tainted=hits.has_indicator | hits.has_rule,
-            is_suspect=(hits.signature_count > 0) | hits.is_alert,
-        )
-        return self.windows.observe(events, self.profiles)
+            self.stage.forget(np.array([slot for _, slot in self.profiles.evicted], dtype=np.intp))
+        return slots
 
-    def _candidates(
-        self, batch: EventBatch, hits: LayerHits, windows: BatchWindows, loaded: Loaded
-    ) -> tuple[Candidates, ContactFindings]:
+    def _is_learning(self, times: NDArray[np.float64]) -> NDArray[np.bool_]:
+        if self.is_learning is not None:
+            return np.full(len(times), self.is_learning)
+        return times - self._started_unix < self._options.learning_seconds
+
+    def _candidates(self, batch: EventBatch, stage: StageOutput, loaded: Loaded) -> tuple[Candidates, ContactFindings]:
+        hits, windows = stage.hits, stage.windows
         is_fired = hits.has_indicator | hits.has_rule | (hits.signature_count > 0) | hits.is_alert
         for window in windows.closed:
             is_away = window.score.level >= WindowLevel.MEDIUM
             is_fired[window.index] |= is_away or window.drift_alarm or window.rate_alarm
         is_reservoir = np.zeros(len(batch), dtype=np.bool_)
         is_reservoir[self.reservoir.offer(len(batch))] = True
-        calibration = loaded.gate.beacon if loaded.gate is not None else None
+        calibration = loaded.gate.beacon if loaded.gate is not None else loaded.content.beacon
         findings = self.destinations.observe(batch, is_fired | is_reservoir, calibration, loaded.content.fleet)
         is_fired[findings.confirmed] = True
         positions = np.flatnonzero(is_fired | is_reservoir)
@@ -252,6 +271,8 @@ class Engine:
         candidates.is_fired, candidates.is_reservoir = is_fired[positions], is_reservoir[positions]
         candidates.tree = self.tree.observe(batch, positions)
         recall_matches(candidates, self._history, loaded.content)
+        places = zip(windows.slots[positions].tolist(), windows.serials[positions].tolist(), strict=True)
+        candidates.window_ids = [self.windows.window_id(*place) if place[0] >= 0 else "" for place in places]
         return candidates, findings
 
 

@@ -29,6 +29,10 @@ class WindowOptions:
         Resolution of the exact predictive, in bits of KL for each unit of overdispersion.
     drift_delta, drift_threshold, drift_burn_in : float, float, int
         Page-Hinkley on the windows' KL and event rate, in standard deviations and windows.
+    relearns_after_drift : bool
+        Whether a key whose divergence raised a drift alarm starts to learn anew; its seed serves meanwhile.
+    session : str
+        Prefix of the windows' identities, so that those of two lives of an agent never meet.
     """
 
     window_events: int = 128
@@ -43,6 +47,8 @@ class WindowOptions:
     drift_delta: float = 0.5
     drift_threshold: float = 20.0
     drift_burn_in: int = 30
+    relearns_after_drift: bool = False
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)

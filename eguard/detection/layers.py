@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from eguard.detection.beacon_calibration import BeaconCalibration
 from eguard.detection.fleet_context import FleetContext
 from eguard.detection.indicators import IndicatorSet
 from eguard.detection.prefilter import CommandLinePrefilter
@@ -55,12 +56,15 @@ class DetectionContent:
         Suspicious strings of command lines.
     fleet : FleetContext
         What the fleet knows of ports, parents and rules.
+    beacon : BeaconCalibration, optional
+        Threshold of the beacon score, for engines that run without the bundle's classifier.
     """
 
     indicators: IndicatorSet = field(default_factory=lambda: IndicatorSet(()))
     rules: RuleSet = field(default_factory=lambda: RuleSet(()))
     prefilter: CommandLinePrefilter = field(default_factory=lambda: CommandLinePrefilter({}))
     fleet: FleetContext = field(default_factory=FleetContext)
+    beacon: BeaconCalibration | None = None
 
     def evaluate(self, batch: EventBatch) -> LayerHits:
         """Run indicators, rules and prefilter over all events of a batch."""

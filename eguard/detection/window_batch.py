@@ -41,7 +41,8 @@ class ClosedWindow:
 
     `index` is the position, in its batch, of the event that closed it. `counts` are the window's events by class,
     `learned_counts` those of them that the profile had learned before the window closed (`WindowBank.settle`).
-    `recent_alarms` are the times of the key's last drift and rate alarms, this window's included.
+    `recent_alarms` are the times of the key's last drift and rate alarms, this window's included. `archived` are the
+    counts that the key had learned before a drift alarm at this window made it start anew; empty otherwise.
     """
 
     window_id: str
@@ -56,6 +57,7 @@ class ClosedWindow:
     drift_alarm: bool
     rate_alarm: bool
     recent_alarms: tuple[float, ...]
+    archived: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,14 @@ class BatchWindows:
 
     `closed` lists the windows that closed, in the order of their closing events; `closed_index` says for each event
     which of them was its key's latest at that event, -1 where none had closed in this batch yet. `before` has the
-    window before those, or None, for every slot that closed one; `last` has the latest of all slots.
+    window before those, or None, for every slot that closed one; `last` has the latest of all slots. `serials` number
+    the window that each event falls in among its slot's windows, 0 for events without a slot.
     """
 
     slots: NDArray[np.intp]
     closed: list[ClosedWindow]
     closed_index: NDArray[np.intp]
+    serials: NDArray[np.int64]
     before: Mapping[int, ClosedWindow | None]
     last: Mapping[int, ClosedWindow]
 

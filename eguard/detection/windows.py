@@ -43,6 +43,8 @@ class WindowBank:
     def __init__(self, capacity: int, options: WindowOptions) -> None:
         self._capacity = capacity
         self._size = options.window_events
+        self._relearns = options.relearns_after_drift
+        self._session = options.session
         self.test = WindowTest(options)
         self.drift = DriftBank(capacity, options)
         self._last: dict[int, ClosedWindow] = {}
@@ -82,6 +84,10 @@ class WindowBank:
         """Windows closed since the start."""
         return int(self._serials.sum())
 
+    def window_id(self, slot: int, serial: int) -> str:
+        """Return the identity of a key's window; it is the same however the stream was cut into batches."""
+        return f"{self._session}{slot}.{serial}"
+
     def last(self, slot: int) -> ClosedWindow | None:
         """Return the most recently closed window of a key."""
         return self._last.get(slot)
@@ -113,13 +119,18 @@ class WindowBank:
             inner = self.observe(events.take(tracked), profiles)
             closed_index = np.full(len(events), -1, dtype=np.intp)
             closed_index[tracked] = inner.closed_index
+            serials = np.zeros(len(events), dtype=np.int64)
+            serials[tracked] = inner.serials
             closed = [replace(window, index=int(tracked[window.index])) for window in inner.closed]
-            return BatchWindows(events.slots, closed, closed_index, inner.before, self._last)
+            return BatchWindows(events.slots, closed, closed_index, serials, inner.before, self._last)
         if not len(events):
-            return BatchWindows(events.slots, [], np.empty(0, dtype=np.intp), {}, self._last)
+            nothing = np.empty(0, dtype=np.int64)
+            return BatchWindows(events.slots, [], nothing, nothing, {}, self._last)
         while int(events.slots.max()) >= len(self._filled):
             self._allocate(min(self._capacity, 2 * len(self._filled)))
         batch = SortedBatch(events, self._filled, self._size)
+        serials = np.empty(len(events), dtype=np.int64)
+        serials[batch.order] = self._serials[batch.slots] + batch.turn + 1
         ends = np.flatnonzero(batch.is_closing)
         before = {slot: self._last.get(slot) for slot in set(batch.slots[ends].tolist())}
         closed_at: list[tuple[int, ClosedWindow]] = []
@@ -132,9 +143,9 @@ class WindowBank:
         for window in closed:
             if window.is_held:
                 self._hold(window, profiles)
-        return BatchWindows(events.slots, closed, closed_index, before, self._last)
+        return BatchWindows(events.slots, closed, closed_index, serials, before, self._last)
 
-    def settle(self, before_unix: float, profiles: ProfileTable) -> int:
+    def settle(self, before_unix: float, profiles: ProfileTable) -> list[int]:
         """Learn the events of open windows older than `before_unix`, and drop what was held back too long.
 
         A quiet key would otherwise wait days for its 128th event before anything of it is learned. Its window stays
@@ -143,18 +154,19 @@ class WindowBank:
 
         Returns
         -------
-        int
-            Events learned.
+        list of int
+            Slots that learned something.
         """
         profiles.held.expire(before_unix)
         parts = []
         for slot in np.flatnonzero((self._filled > self._learned) & ~self._is_tainted).tolist():
             start, stop = int(self._learned[slot]), int(self._filled[slot])
             stop = start + int(np.searchsorted(self._times[slot, start:stop], before_unix))
-            parts.append((slot, start, stop))
-            self._learned[slot] = stop
+            if stop > start:
+                parts.append((slot, start, stop))
+                self._learned[slot] = stop
         self._learn(parts, profiles)
-        return sum(stop - start for _, start, stop in parts)
+        return [slot for slot, _, _ in parts]
 
     def _count(self, batch: SortedBatch, rows: NDArray[np.intp]) -> None:
         """Add the events at `rows`, which all fall into windows that are now open."""
@@ -190,6 +202,10 @@ class WindowBank:
         for row, (slot, score) in enumerate(zip(slots.tolist(), scores, strict=True)):
             alarms = (bool(drift_alarms[row]), bool(rate_alarms[row]))
             window = self._record(int(batch.order[ends[row]]), slot, score, alarms, tuple(own[row].tolist()))
+            if alarms[0] and self._relearns:
+                archived = profiles.relearn(slot, window.closed_unix)
+                window = replace(window, archived=tuple(archived.tolist()), learned_counts=(0,) * N_EVENT_CLASSES)
+                self._learned[slot] = 0
             if not window.is_held:
                 learned.append((slot, int(self._learned[slot]), self._size))
             self._last[slot] = window
@@ -229,8 +245,7 @@ class WindowBank:
             if alarmed:
                 self.drift.note_alarm(slot, float(self._times[slot, -1]))
         return ClosedWindow(
-            # Slot and count of its windows: the same id however the stream was cut into batches.
-            window_id=f"{slot}.{self._serials[slot]}",
+            window_id=self.window_id(slot, int(self._serials[slot])),
             index=index,
             slot=slot,
             started_unix=float(self._times[slot, 0]),

@@ -58,3 +58,16 @@ def test_no_contacts_give_nothing():
 )
 def test_registered_domain(name, domain):
     assert registered_domain(name) == domain
+
+
+def test_a_connection_whose_end_is_reported_counts_once_at_its_end_when_its_size_is_known():
+    events = batch(
+        event_class=[3, -1, 3, -1, 3],
+        event_type=["tcp_connect", "tcp_close", "tcp_connect", "tcp_failed", "udp_connect"],
+        destination_address=["192.0.2.1"] * 5,
+        destination_port=[443, 443, 80, 80, 53],
+        sent_bytes=[0, 512, 0, 0, 0],
+    )
+    contacts = Contacts.of(events)
+    assert contacts.positions.tolist() == [1, 3, 4]
+    assert [port for _, _, port in contacts.destinations] == [443, 80, 53]

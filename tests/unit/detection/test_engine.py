@@ -341,3 +341,25 @@ def test_after_the_learning_time_alerts_ask_for_a_response(content):
     run(engine, event(0))
     alerts = run(engine, start(7 * 86_400 - 1, "net.exe"), start(7 * 86_400, "net.exe")).alerts
     assert [alert.response for alert in alerts] == ["alert_only", "respond"]
+
+
+def test_whoever_runs_the_engine_may_say_whether_the_baseline_is_being_learned(content):
+    engine = Engine("h", content, NO_SAMPLE)
+    for is_learning, response in ((False, "respond"), (True, "alert_only")):
+        engine.is_learning = is_learning
+        assert run(engine, start(0, "net.exe")).alerts[0].response == response
+
+
+def test_an_engine_goes_on_with_a_baseline_that_it_is_given(content):
+    first = learned_engine(content)
+    again = Engine("h", content, NO_SAMPLE, profiles=first.profiles)
+    assert again.profiles is first.profiles
+    assert again.windows.open_counts(0) == (0,) * 8
+
+
+def test_an_alert_names_the_window_that_is_held_for_it(content):
+    engine = Engine("h", content, EngineOptions(reservoir_events=0, windows=WindowOptions(session="s.")))
+    events = [start(time, "whoami.exe") for time in range(200)]
+    alerts = run(engine, *events).alerts
+    assert [alert.window_id for alert in alerts] == ["s.0.1"] * 128 + ["s.0.2"] * 72
+    assert [name for name, _ in engine.profiles.held.items()] == ["s.0.1"]

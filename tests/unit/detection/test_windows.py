@@ -185,9 +185,9 @@ def test_settled_events_are_learned_early_and_not_counted_against_their_own_wind
     table, bank = table_with("k"), WindowBank(64, SMALL)
     bank.observe(keyed([0] * 24, [0] * 24), table)
     bank.observe(keyed([0] * 5, [1, 1, 1, 0, 0], np.arange(100.0, 105.0)), table)
-    assert bank.settle(103.0, table) == 3
+    assert bank.settle(103.0, table) == [0]
     assert table.counts[0].tolist() == [24, 3, 0, 0, 0, 0, 0, 0]
-    assert bank.settle(103.0, table) == 0
+    assert bank.settle(103.0, table) == []
     window = bank.observe(keyed([0] * 3, [1, 1, 1], np.arange(200.0, 203.0), [False, True, False]), table).closed[0]
     assert window.is_held
     assert window.counts[:2] == (2, 6)
@@ -239,3 +239,47 @@ def test_slots_beyond_the_first_allocation_work():
     result = bank.observe(keyed(np.tile(np.arange(300), 8), [4] * 2400), table)
     assert [window.slot for window in result.closed] == list(range(300))
     assert int(table.counts[:300, 4].sum()) == 2400
+
+
+def test_a_drift_alarm_archives_what_the_key_learned_and_starts_it_anew():
+    options = replace(SMALL, drift_threshold=3.0, relearns_after_drift=True, default_overdispersion=100.0)
+    rng = np.random.default_rng(3)
+    calm, other = rng.choice(2, size=8 * 40, p=[0.9, 0.1]), rng.choice([1, 4, 5, 6, 7], size=8 * 10)
+    events = keyed([0] * 400, np.concatenate([calm, other]))
+    table, bank = table_with("k"), WindowBank(64, options)
+    closed = []
+    for start in range(0, 400, 8):
+        before = table.counts[0].copy()
+        closed += [(before, window) for window in bank.observe(events.take(np.arange(start, start + 8)), table).closed]
+    alarmed = [(before, window) for before, window in closed if window.drift_alarm]
+    assert alarmed
+    assert all(window.archived == tuple(before.tolist()) for before, window in alarmed)
+    assert all(window.archived == () for _, window in closed if not window.drift_alarm)
+    last = alarmed[-1][1]
+    since = [window for _, window in closed if window.closed_unix >= last.closed_unix and not window.is_held]
+    assert table.counts[0].tolist() == np.sum([window.counts for window in since], axis=0).tolist()
+    assert table.relearn_since[0] == last.closed_unix
+    kept, *_ = run(events, 16, replace(options, relearns_after_drift=False), n_slots=1)
+    assert all(window.archived == () for _, window in kept)
+
+
+def test_relearning_does_not_depend_on_how_the_stream_was_cut():
+    options = replace(SMALL, drift_threshold=3.0, relearns_after_drift=True)
+    rng = np.random.default_rng(4)
+    slots = rng.integers(3, size=3000)
+    classes = np.where(np.arange(3000) < 1500, rng.choice(2, 3000, p=[0.9, 0.1]), rng.choice([1, 4, 5], 3000))
+    events = keyed(slots, classes)
+    one, _, whole, _ = run(events, 3000, options)
+    for size in (1, 7, 100):
+        cut, _, table, _ = run(events, size, options)
+        assert [window.archived for _, window in cut] == [window.archived for _, window in one]
+        assert np.array_equal(table.counts, whole.counts)
+    assert any(window.archived for _, window in one)
+
+
+def test_windows_of_two_sessions_have_different_identities():
+    for session in ("", "a."):
+        bank = WindowBank(64, replace(SMALL, session=session))
+        result = bank.observe(keyed([0] * 9 + [-1, 1], [0] * 11), table_with("k", "l"))
+        assert [window.window_id for window in result.closed] == [f"{session}0.1"]
+        assert result.serials.tolist() == [1] * 8 + [2, 0, 1]
