@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from eguard import __version__
-from eguard.cli import bundle, ml, nac, sensor, simulate, store
+from eguard.cli import alerts, bundle, config, ml, nac, sensor, simulate, store
 from eguard.errors import (
     BundleError,
     ConfigError,
@@ -40,7 +40,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(config.app, name="config")
 app.add_typer(ml.app, name="ml")
 app.add_typer(nac.app, name="nac")
 app.add_typer(sensor.app, name="sensor")

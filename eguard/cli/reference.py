@@ -1,16 +1,16 @@
-"""The reference pages that are written by code: the command line and the parameters. A test keeps them current."""
+"""The pages that are written by code: command line, parameters and settings. A test keeps them current."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 import typer.main
 from pydantic import BaseModel
 
-PAGES: Final = Path("docs/reference")
+from eguard.cli.settings_reference import environment_example, settings_markdown
 
 
 def cli_markdown() -> str:
@@ -63,7 +63,7 @@ def params_markdown() -> str:
         "# Parameters",
         "",
         "`params.yaml` has one section a stage. An unknown key, a wrong type or a value out of range is refused by",
-        "name. Environment variables `EGUARD_ML_*` override some of them per machine (`eguard/settings.py`).",
+        "name. Environment variables `EGUARD_ML_*` override some of them per machine ([settings](settings.md)).",
         "",
     ]
     for section, field in Params.model_fields.items():
@@ -88,10 +88,20 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         yield f"| `{prefix}{name}` | {meaning} | {shown} |"
 
 
+def generated_pages() -> dict[str, Callable[[], str]]:
+    """Return what renders each generated file, by its path in the repository."""
+    return {
+        "docs/reference/cli.md": cli_markdown,
+        "docs/reference/params.md": params_markdown,
+        "docs/reference/settings.md": settings_markdown,
+        "deploy/eguard.env.example": environment_example,
+    }
+
+
 def main() -> None:
-    """Write the pages below the current folder."""
-    for name, text in (("cli.md", cli_markdown()), ("params.md", params_markdown())):
-        (PAGES / name).write_text(text)
+    """Write the generated files below the current folder."""
+    for path, render in generated_pages().items():
+        Path(path).write_text(render())
 
 
 if __name__ == "__main__":

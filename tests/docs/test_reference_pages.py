@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from eguard.cli.reference import PAGES, cli_markdown, params_markdown
+from eguard.cli.reference import cli_markdown, generated_pages, params_markdown
+from eguard.settings import SETTINGS_CLASSES, AgentSettings
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("name", "render"), [("cli.md", cli_markdown), ("params.md", params_markdown)])
-def test_generated_page_is_current(name, render):
-    assert (ROOT / PAGES / name).read_text() == render(), "run: python -m eguard.cli.reference"
+@pytest.mark.parametrize("path", sorted(generated_pages()))
+def test_generated_page_is_current(path):
+    assert (ROOT / path).read_text() == generated_pages()[path](), "run: python -m eguard.cli.reference"
 
 
 def test_every_command_explains_itself():
@@ -25,3 +26,14 @@ def test_every_parameter_has_a_meaning():
     rows = [line for line in params_markdown().splitlines() if line.startswith("| `")]
     assert len(rows) > 50
     assert [row for row in rows if row.split("|")[2].strip() == ""] == []
+
+
+def test_every_setting_has_a_meaning_and_a_line_in_the_example():
+    page, example = (generated_pages()[path]() for path in ("docs/reference/settings.md", "deploy/eguard.env.example"))
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `EGUARD_")]
+    assert len(rows) == sum(len(model.model_fields) for model in SETTINGS_CLASSES)
+    assert [row for row in rows if row[2].strip() == ""] == []
+    lines = example.splitlines()
+    assert [
+        key for key in AgentSettings.model_fields if not any(x.startswith(f"#EGUARD_{key.upper()}=") for x in lines)
+    ] == []

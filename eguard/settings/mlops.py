@@ -1,17 +1,14 @@
-"""Settings from the environment: the only module that reads it.
-
-Each class is built once, at an entry point, and handed down. A value that cannot be read is a `ConfigError` that names
-the variable.
-"""
+"""Settings of the pipeline."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from eguard.errors import ConfigError
+from eguard.settings.loading import load
+from eguard.settings.values import OptionalSwitch
 
 ResourceProfileName = Literal["auto", "tiny", "modest", "balanced", "high"]
 
@@ -27,8 +24,10 @@ class MlopsSettings(BaseSettings):
     max_samples: int | None = Field(None, ge=100, description="Most rows to train on.")
     cv_folds: int | None = Field(None, ge=5, le=50, description="Cross-validation folds.")
     l2_grid_points: int | None = Field(None, ge=1, le=50, description="Points of the L2 grid.")
-    fail_on_threshold: bool | None = Field(None, description="Offline evaluation fails below its thresholds.")
-    fail_on_regression: bool | None = Field(None, description="Offline evaluation fails on a drop from the last model.")
+    fail_on_threshold: OptionalSwitch = Field(None, description="Offline evaluation fails below its thresholds.")
+    fail_on_regression: OptionalSwitch = Field(
+        None, description="Offline evaluation fails on a drop from the last model."
+    )
 
 
 def load_mlops_settings() -> MlopsSettings:
@@ -39,13 +38,4 @@ def load_mlops_settings() -> MlopsSettings:
     ConfigError
         A variable holds a value that cannot be read or is out of range.
     """
-    try:
-        return MlopsSettings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        variable = f"EGUARD_ML_{str(first['loc'][0]).upper()}"
-        raise ConfigError(
-            f"{variable}={first['input']!r}: {first['msg']}",
-            remedy=f"Correct or unset {variable}.",
-            variable=variable,
-        ) from error
+    return load(MlopsSettings)
