@@ -13,6 +13,7 @@
     │   └── SchemaVersionError
     ├── BaselineStoreError          the baseline's folder cannot be used, or a write to it failed
     │   └── StoreCorruptError       bytes of the baseline store are not what the format says
+    ├── AlertBufferError            alerts that wait for a server cannot be kept or read; detection goes on
     ├── FleetStoreError             the fleet database refused
     ├── RuleError                   a detection rule cannot be compiled or read
     ├── ModelError                  a model, threshold or schema does not fit
@@ -124,6 +125,16 @@ class StoreCorruptError(BaselineStoreError):
     """Bytes of the baseline store are not what the format says. Loading reports it and goes on; it never gets out."""
 
     code = "store_corrupt"
+
+
+class AlertBufferError(EguardError):
+    """Alerts that wait for a server cannot be kept or read. Detection goes on; ``reason`` is a word to count by."""
+
+    code = "alert_buffer"
+
+    def __init__(self, message: str, *, reason: str, remedy: str = "", **context: Any) -> None:
+        super().__init__(message, remedy=remedy, **context)
+        self.reason = reason
 
 
 class FleetStoreError(EguardError):
