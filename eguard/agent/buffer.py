@@ -12,6 +12,7 @@ What is promised:
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from typing import Final, TypeVar
 import structlog
 
 from eguard.agent.alert_file import PAGE_BYTES, DamagedFileError, damage, files_bytes, number, open_file, set_aside
+from eguard.clock import Clock, SystemClock
 from eguard.detection.alert import Alert
 from eguard.errors import AlertBufferError, ConfigError
 
@@ -32,6 +34,8 @@ MIN_MAX_BYTES: Final = 262_144
 _SPARE_PAGES: Final = 12
 #: A page of a long body carries this much of it.
 _OVERFLOW_BYTES: Final = PAGE_BYTES - 4
+#: A full buffer drops with every batch; the log says so this often.
+_LOG_SECONDS: Final = 60.0
 #: Free pages that stay in the file; more than twice as many are given back to the disk.
 _KEPT_FREE_PAGES: Final = 256
 _REASONS: Final = {
@@ -78,6 +82,8 @@ class AlertBuffer:
         The file. Its folder has to exist.
     max_bytes : int
         Most bytes of the database file.
+    clock : Clock, optional
+        Its monotonic time spaces the log's lines about drops.
 
     Raises
     ------
@@ -99,7 +105,7 @@ class AlertBuffer:
     >>> buffer.close()
     """
 
-    def __init__(self, path: Path, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+    def __init__(self, path: Path, max_bytes: int = DEFAULT_MAX_BYTES, clock: Clock | None = None) -> None:
         if max_bytes < MIN_MAX_BYTES:
             raise ConfigError(f"an alert buffer of {max_bytes} bytes holds nothing; use {MIN_MAX_BYTES} or more")
         self._path = path
@@ -108,6 +114,8 @@ class AlertBuffer:
         self._waiting = 0
         self._last_sequence = 0
         self._set_aside_total = 0
+        self._clock = clock or SystemClock()
+        self._unlogged, self._next_log = 0, -math.inf
 
     def append(self, alerts: Sequence[Alert]) -> None:
         """Keep alerts, all or none. One that already waits is left as it is.
@@ -182,7 +190,15 @@ class AlertBuffer:
             _add(connection, appended=appended, dropped=dropped)
         self._waiting += appended - dropped
         if dropped:
-            _log.warning("dropped buffered alerts", dropped=dropped, waiting=self._waiting, path=str(self._path))
+            self._log_drops(dropped)
+
+    def _log_drops(self, dropped: int) -> None:
+        self._unlogged += dropped
+        now = self._clock.monotonic()
+        if now < self._next_log:
+            return
+        _log.warning("dropped buffered alerts", dropped=self._unlogged, waiting=self._waiting, path=str(self._path))
+        self._unlogged, self._next_log = 0, now + _LOG_SECONDS
 
     def _make_room(self, connection: sqlite3.Connection, pages: int) -> int:
         """Drop the oldest alerts until `pages` are free below the bound; return how many were dropped."""

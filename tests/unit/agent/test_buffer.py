@@ -8,9 +8,11 @@ from collections import OrderedDict
 import msgspec
 import numpy as np
 import pytest
+import structlog
 
 from eguard.agent.alert_file import PAGE_BYTES, files_bytes
 from eguard.agent.buffer import MIN_MAX_BYTES, AlertBuffer
+from eguard.clock import SimulatedClock
 from eguard.detection.alert import Alert
 from eguard.errors import AlertBufferError, ConfigError
 
@@ -284,6 +286,19 @@ def test_somebody_who_holds_the_lock_costs_a_second_and_no_alert(opened, path):
     holder.close()
     buffer.append([alert("b")])
     assert ids(buffer) == ["a", "b"]
+
+
+def test_drops_are_logged_once_a_minute_with_their_number(opened):
+    clock = SimulatedClock(0.0)
+    buffer = opened(max_bytes=MIN_MAX_BYTES, clock=clock)
+    with structlog.testing.capture_logs() as logs:
+        for second in range(100):
+            clock.advance_to(second)
+            buffer.append([alert(f"{second}-{number}", 2000) for number in range(50)])
+        clock.advance_to(200)
+        buffer.append([alert("last", 50_000)])
+    assert [line["event"] for line in logs] == ["dropped buffered alerts"] * 3
+    assert sum(line["dropped"] for line in logs) == buffer.counts().dropped_total
 
 
 def test_too_small_a_bound_is_refused(path):
