@@ -11,6 +11,7 @@ opening writes it anew before anything is added.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -220,12 +221,44 @@ class BaselineStore:
     # Everything else: durable before the call returns.
 
     def set_status(
-        self, status: BaselineStatus, *, learning_started: float | None = None, learning_completed: float | None = None
+        self,
+        status: BaselineStatus,
+        *,
+        learning_started: float | None = None,
+        learning_completed: float | None = None,
+        policy_revision: int | None = None,
     ) -> None:
-        """Move to `status`; times that are given replace the earlier ones."""
-        started = self._facts.learning_started if learning_started is None else learning_started
-        completed = self._facts.learning_completed if learning_completed is None else learning_completed
-        self._change(status=status, learning_started=started, learning_completed=completed)
+        """Move to `status`; what is given beside it replaces the earlier values in the same operation."""
+        given = {
+            "learning_started": learning_started,
+            "learning_completed": learning_completed,
+            "policy_revision": policy_revision,
+        }
+        self._change(status=status, **{name: value for name, value in given.items() if value is not None})
+
+    def start_anew(self, now: float, *, policy_revision: int | None = None) -> None:
+        """Forget the learned counts of all profiles and begin to learn at `now`, in one operation; seeds stay."""
+        self.flush()
+        for slot in self.table.index.used().tolist():
+            self.table.relearn(slot, now)
+            self._rows.add(slot)
+        self._facts = replace(
+            self._facts,
+            status=BaselineStatus.LEARNING,
+            learning_started=now,
+            learning_completed=math.nan,
+            policy_revision=self._facts.policy_revision if policy_revision is None else policy_revision,
+        )
+        self._append({}, is_durable=True)
+
+    def shift_times(self, seconds: float) -> None:
+        """Move the times of the facts: the machine's clock was set, and what they measure did not change."""
+        facts = self._facts
+        self._change(
+            learning_started=facts.learning_started + seconds,
+            learning_completed=facts.learning_completed + seconds,
+            last_observed=facts.last_observed + seconds,
+        )
 
     def set_policy_revision(self, revision: int) -> None:
         """Remember the revision of the policy that was applied."""

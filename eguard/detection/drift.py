@@ -70,6 +70,10 @@ class DriftBank:
         """Return the times of the last alarms of `slot`, oldest first."""
         return self._alarms.get(slot, ())
 
+    def forget_times(self) -> None:
+        """Forget when alarms were: the clock was set."""
+        self._alarms.clear()
+
     def reset(self, slots: NDArray[np.intp]) -> None:
         """Forget the keys in `slots`."""
         self._divergence.reset(slots)

@@ -202,6 +202,27 @@ class Engine:
         """Forget processes: the machine was started anew. What was learned stays."""
         self.tree.reset()
 
+    def adopt(self, profiles: ProfileTable) -> None:
+        """Go on with another baseline; windows that are open are forgotten, since their keys may live elsewhere now.
+
+        The stage becomes a local one.
+        """
+        self.stage.close()
+        self.profiles = profiles
+        self.windows = WindowBank(profiles.capacity, self._options.windows)
+        self.stage = LocalStage(self._loaded.content, self.windows, profiles)
+
+    def forget_times(self) -> None:
+        """Forget what is remembered by its time, because the clock was set.
+
+        Contacts, matches and alerts of the last hour would lie in the future, or ten years back, and stay there. What
+        was learned and the processes that run do not depend on the clock.
+        """
+        self.destinations = DestinationHistory(self._options.beacon_allow_list)
+        self._context = AlertContext(self._loaded.content.fleet)
+        self._history = MatchHistory()
+        self.windows.drift.forget_times()
+
     def settle(self, before_unix: float) -> list[int]:
         """Learn the events of open windows older than `before_unix`; see `WindowBank.settle`."""
         return self.stage.settle(before_unix)

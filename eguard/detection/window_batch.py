@@ -59,6 +59,11 @@ class ClosedWindow:
     recent_alarms: tuple[float, ...]
     archived: tuple[int, ...] = ()
 
+    @property
+    def unlearned_counts(self) -> NDArray[np.int64]:
+        """Events by class that the profile had not learned before the window closed, shape (8,)."""
+        return np.array(self.counts, dtype=np.int64) - np.array(self.learned_counts, dtype=np.int64)
+
 
 @dataclass(frozen=True, slots=True)
 class BatchWindows:

@@ -34,6 +34,15 @@ class WindowBank:
     options : WindowOptions
         Settings of layer 3.
 
+    Attributes
+    ----------
+    test : WindowTest
+        Thresholds.
+    drift : DriftBank
+        Page-Hinkley on the closed windows.
+    serials : ndarray of int64, shape (capacity,)
+        Windows closed in each slot, whichever keys had it: the number in the latest one's identity.
+
     Notes
     -----
     An event costs a few array operations shared by its batch; only closed windows are looked at one by one. An open
@@ -48,7 +57,7 @@ class WindowBank:
         self.test = WindowTest(options)
         self.drift = DriftBank(capacity, options)
         self._last: dict[int, ClosedWindow] = {}
-        self._serials = np.zeros(capacity, dtype=np.int64)
+        self.serials = np.zeros(capacity, dtype=np.int64)
         self._allocate(min(_INITIAL_SLOTS, capacity))
 
     def _allocate(self, n_slots: int) -> None:
@@ -82,7 +91,7 @@ class WindowBank:
     @property
     def windows_closed(self) -> int:
         """Windows closed since the start."""
-        return int(self._serials.sum())
+        return int(self.serials.sum())
 
     def window_id(self, slot: int, serial: int) -> str:
         """Return the identity of a key's window; it is the same however the stream was cut into batches."""
@@ -130,7 +139,7 @@ class WindowBank:
             self._allocate(min(self._capacity, 2 * len(self._filled)))
         batch = SortedBatch(events, self._filled, self._size)
         serials = np.empty(len(events), dtype=np.int64)
-        serials[batch.order] = self._serials[batch.slots] + batch.turn + 1
+        serials[batch.order] = self.serials[batch.slots] + batch.turn + 1
         ends = np.flatnonzero(batch.is_closing)
         before = {slot: self._last.get(slot) for slot in set(batch.slots[ends].tolist())}
         closed_at: list[tuple[int, ClosedWindow]] = []
@@ -142,7 +151,7 @@ class WindowBank:
         closed, closed_index = batch.in_delivery(closed_at)
         for window in closed:
             if window.is_held:
-                self._hold(window, profiles)
+                profiles.hold_back(window.window_id, window.slot, window.unlearned_counts, window.closed_unix)
         return BatchWindows(events.slots, closed, closed_index, serials, before, self._last)
 
     def settle(self, before_unix: float, profiles: ProfileTable) -> list[int]:
@@ -240,12 +249,12 @@ class WindowBank:
     def _record(
         self, index: int, slot: int, score: WindowScore, alarms: tuple[bool, bool], learned_counts: tuple[int, ...]
     ) -> ClosedWindow:
-        self._serials[slot] += 1
+        self.serials[slot] += 1
         for alarmed in alarms:
             if alarmed:
                 self.drift.note_alarm(slot, float(self._times[slot, -1]))
         return ClosedWindow(
-            window_id=self.window_id(slot, int(self._serials[slot])),
+            window_id=self.window_id(slot, int(self.serials[slot])),
             index=index,
             slot=slot,
             started_unix=float(self._times[slot, 0]),
@@ -258,9 +267,3 @@ class WindowBank:
             rate_alarm=alarms[1],
             recent_alarms=self.drift.alarms(slot),
         )
-
-    def _hold(self, window: ClosedWindow, profiles: ProfileTable) -> None:
-        """Keep the events of a window, as far as they were not learned by then, apart for adjudication."""
-        unlearned = np.array(window.counts, dtype=np.int64) - np.array(window.learned_counts, dtype=np.int64)
-        profiles.held.expire(window.closed_unix)
-        profiles.held.hold(window.window_id, profiles.index.key_of(window.slot), unlearned, window.closed_unix)
