@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
 import numpy as np
 from numpy.typing import NDArray
+
+_COLUMNS: Final = ("count", "mean", "m2")
 
 
 class MomentColumns:
@@ -34,6 +39,18 @@ class MomentColumns:
         self.count = np.zeros(size, dtype=np.int64)
         self.mean = np.zeros(size)
         self.m2 = np.zeros(size)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by name."""
+        return {name: getattr(self, name) for name in _COLUMNS}
+
+    @classmethod
+    def over(cls, columns: Mapping[str, NDArray[Any]], prefix: str = "") -> Self:
+        """Return moments that live in `columns`, named as in `columns()` after a prefix, with what these hold."""
+        moments = cls(0)
+        for name in _COLUMNS:
+            setattr(moments, name, columns[f"{prefix}{name}"])
+        return moments
 
     def add(self, slots: NDArray[np.intp], values: NDArray[np.float64]) -> None:
         """Take in `values`; `slots` says where each belongs and is sorted ascending."""

@@ -8,8 +8,8 @@ agent's own events alone, or the fleet would hear its own echo.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from eguard.events import N_EVENT_CLASSES
 
 #: Most profiles one endpoint keeps.
 DEFAULT_CAPACITY: Final = 4096
+#: Columns that windows are compared with and learned into; the moments belong to them too.
+_LEARNING_COLUMNS: Final = ("counts", "sample_count", "last_learned", "relearn_since", "prior", "prior_generation")
 
 
 class ProfileTable:
@@ -101,6 +103,21 @@ class ProfileTable:
         """Most keys tracked."""
         return self.index.capacity
 
+    def learning_columns(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by slot that windows are compared with and learned into, by name."""
+        columns: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in _LEARNING_COLUMNS}
+        for owner in ("interarrival", "payload"):
+            moments: MomentColumns = getattr(self, owner)
+            columns |= {f"{owner}.{name}": column for name, column in moments.columns().items()}
+        return columns
+
+    def adopt(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Go on in other arrays, with what they hold, such as copies of `learning_columns` in shared memory."""
+        for name in _LEARNING_COLUMNS:
+            setattr(self, name, columns[name])
+        self.interarrival = MomentColumns.over(columns, "interarrival.")
+        self.payload = MomentColumns.over(columns, "payload.")
+
     def slots_for(self, keys: Sequence[ProcessKey], times: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the slot of each event's key and mark the keys as seen; new keys get a slot and their seed.
 
@@ -174,7 +191,7 @@ class ProfileTable:
         payload = payload_bytes[order]
         carrying = np.flatnonzero(payload > 0)
         self.payload.add(ordered[carrying], np.log1p(payload[carrying].astype(np.float64)))
-        self._mark_changed(touched)
+        self.mark_changed(touched)
 
     def _learn_gaps(self, slots: NDArray[np.intp], starts: NDArray[np.intp], times: NDArray[np.float64]) -> None:
         gaps = np.empty(len(times))
@@ -190,7 +207,7 @@ class ProfileTable:
         """Add whole rows of counts, shape (n, 8): windows that were held back and are released."""
         np.add.at(self.counts, slots, counts)
         np.add.at(self.sample_count, slots, counts.sum(axis=1))
-        self._mark_changed(np.unique(slots))
+        self.mark_changed(np.unique(slots))
 
     def adjudicate(self, window_id: str, *, is_benign: bool) -> bool:
         """Learn a held window if its alert was benign, else drop it; return whether events were learned."""
@@ -210,7 +227,7 @@ class ProfileTable:
         archived: NDArray[np.int64] = self.counts[slot].copy()
         self._forget_learned([slot])
         self.relearn_since[slot] = now
-        self._mark_changed(np.array([slot], dtype=np.intp))
+        self.mark_changed(np.array([slot], dtype=np.intp))
         return archived
 
     def seed(self, priors: dict[ProcessKey, NDArray[np.float64]], generation: int) -> int:
@@ -225,7 +242,7 @@ class ProfileTable:
             # A mature profile gives its seed no weight, so the change is not worth an upload.
             changed = self.prior_generation[slot] != before
             if changed and self.sample_count[slot] > 0 and seed_concentration(self.sample_count[slot]) > 0.0:
-                self._mark_changed(np.array([slot], dtype=np.intp))
+                self.mark_changed(np.array([slot], dtype=np.intp))
         return int(np.count_nonzero(self.prior_generation))
 
     def restore_seeds(self) -> None:
@@ -258,7 +275,13 @@ class ProfileTable:
             if slot >= 0:
                 self.dirty_since[slot] = 0 if self.seq[slot] == seq else max(self.dirty_since[slot], seq + 1)
 
-    def _mark_changed(self, slots: NDArray[np.intp]) -> None:
+    def hold_back(self, window_id: str, slot: int, counts: NDArray[np.int64], held_at: float) -> None:
+        """Keep the events of a window of the key in `slot` apart until it is adjudicated; what waited too long goes."""
+        self.held.expire(held_at)
+        self.held.hold(window_id, self.index.key_of(slot), counts, held_at)
+
+    def mark_changed(self, slots: NDArray[np.intp]) -> None:
+        """Give `slots`, distinct ones that have just learned or changed otherwise, the next sequence number."""
         self.sequence += 1
         self.seq[slots] = self.sequence
         self.dirty_since[slots[self.dirty_since[slots] == 0]] = self.sequence

@@ -201,3 +201,43 @@ def test_batch_boundaries_do_not_matter():
         assert np.array_equal(first.counts[slots], second.counts[others])
         assert np.allclose(first.interarrival.m2[slots], second.interarrival.m2[others], rtol=1e-9)
         assert np.allclose(first.payload.mean[slots], second.payload.mean[others], rtol=1e-12)
+
+
+def test_a_table_goes_on_in_other_arrays_with_what_they_hold():
+    table, other = ProfileTable(capacity=8), ProfileTable(capacity=8)
+    slot = observe(table, [SH, SH], [0, 7], [100, 103], [5, 0])[0]
+    elsewhere = {name: column.copy() for name, column in table.learning_columns().items()}
+    table.adopt(elsewhere)
+    other.adopt(elsewhere)
+    other.observe(np.array([slot]), np.array([3]), np.array([110.0]), np.array([9]))
+    assert table.counts[slot].tolist() == [1, 0, 0, 1, 0, 0, 0, 1]
+    assert (table.sample_count[slot], table.last_learned[slot]) == (3, 110.0)
+    assert (table.interarrival.count[slot], table.payload.count[slot]) == (2, 2)
+    assert np.isclose(table.interarrival.mean[slot], (math.log1p(3) + math.log1p(7)) / 2)
+    assert table.seq[slot] == 1  # the other table's learning is for its owner to mark
+    table.relearn(slot, 200.0)
+    assert elsewhere["counts"].sum() == 0
+    assert elsewhere["relearn_since"][slot] == 200.0
+
+
+def test_every_array_that_learning_writes_is_among_the_learning_columns():
+    table = ProfileTable(capacity=8)
+    before = {name: column.copy() for name, column in table.learning_columns().items()}
+    slot = observe(table, [SH] * 3, [0, 3, 3], [100, 103, 111], [5, 7, 8])[0]
+    table.seed({SH: np.full(8, 0.125)}, 4)
+    changed = {
+        name
+        for name, column in table.learning_columns().items()
+        if not np.array_equal(column, before[name], equal_nan=True)
+    }
+    assert changed == before.keys() - {"relearn_since"}
+    table.relearn(slot, 9.0)
+    assert table.learning_columns()["relearn_since"][slot] == 9.0
+
+
+def test_holding_back_names_the_key_and_drops_what_waited_too_long():
+    table = ProfileTable(capacity=8)
+    slot = int(table.slots_for([SH], np.array([0.0]))[0])
+    table.hold_back("early", slot, np.arange(8), 0.0)
+    table.hold_back("late", slot, np.arange(8), table.held.hold_seconds + 1.0)
+    assert [(name, window.key) for name, window in table.held.items()] == [("late", SH)]

@@ -194,3 +194,22 @@ def test_no_text_makes_matching_raise(text):
 def test_an_empty_batch_and_an_empty_set():
     assert RULES.match(EventBatch()) == []
     assert RuleSet(()).match(EventBatch.from_events([event(**EXEC)])) == [()]
+
+
+def test_packed_rules_are_the_same_rules_in_another_process():
+    again = RuleSet.from_packed(RULES.packed)
+    assert again.rules == RULES.rules
+    batch = EventBatch.from_events(
+        [event(comm="whoami.exe", **EXEC), event(comm="svchost.exe", image_path="D:\\svchost.exe", **EXEC)]
+    )
+    assert again.match(batch) == RULES.match(batch) == [(0,), (1,)]
+    assert again.packed == RULES.packed
+
+
+def test_packed_rules_keep_the_choice_that_was_made_and_any_text():
+    hunting = rule("hunt", ["contains", "CommandLine", ["\udc80", "x" * 40]], is_hunting=True)
+    number = rule("number", ["greater", "DestinationPort", 10**30])
+    assert [kept.id for kept in RuleSet.from_packed(ruleset(hunting, number).packed).rules] == ["number"]
+    both = ruleset(hunting, number, include_hunting=True)
+    assert RuleSet.from_packed(both.packed).rules == both.rules
+    assert len(RuleSet.from_packed(RuleSet(()).packed)) == 0
