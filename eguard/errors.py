@@ -14,6 +14,7 @@
     ├── BaselineStoreError          the baseline's folder cannot be used, or a write to it failed
     │   └── StoreCorruptError       bytes of the baseline store are not what the format says
     ├── AlertBufferError            alerts that wait for a server cannot be kept or read; detection goes on
+    ├── ShardLostError              a process of detection is gone and could not be replaced
     ├── FleetStoreError             the fleet database refused
     ├── RuleError                   a detection rule cannot be compiled or read
     ├── ModelError                  a model, threshold or schema does not fit
@@ -21,7 +22,8 @@
     │   ├── BundleSignatureError
     │   ├── BundleExpiredError
     │   ├── BundleRollbackError
-    │   └── BundleDigestError
+    │   ├── BundleDigestError
+    │   └── BundleLoadError         trying the bundle out killed the process that tried it
     ├── SensorUnavailableError      this machine cannot run the sensor that was asked for
     ├── IsolationError              network isolation cannot be had as asked for, or is not what it should be
     │   └── IsolationUnavailableError   nft, privileges or nf_tables are missing on this machine
@@ -137,6 +139,12 @@ class AlertBufferError(EguardError):
         self.reason = reason
 
 
+class ShardLostError(EguardError):
+    """A process of detection ended or does not answer; this gets out only when replacing it did not help."""
+
+    code = "shard_lost"
+
+
 class FleetStoreError(EguardError):
     """The fleet database refused or is not what it should be."""
 
@@ -183,6 +191,12 @@ class BundleDigestError(BundleError):
     """A file's length, digest or count differs from what was signed."""
 
     code = "bundle_digest"
+
+
+class BundleLoadError(BundleError):
+    """The process that tried a bundle out died, or exceeded its memory or its time."""
+
+    code = "bundle_load"
 
 
 class SensorUnavailableError(EguardError):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,7 @@ from eguard.errors import (
 
 FLOOR_NAME: Final = "version-floor.json"
 _CHUNK_BYTES: Final = 65536
+DEFAULT_MAX_BYTES: Final = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +92,23 @@ class BundleClient:
         The root metadata that this machine was given when it was enrolled.
     fetcher : FetcherInterface, optional
         How bytes travel; by default from local files.
+    max_bytes : int, optional
+        Most bytes of all files together. A release that says it has more is refused before they are fetched.
     """
 
     def __init__(
-        self, state_dir: Path, base_url: str, trusted_root: bytes, fetcher: FetcherInterface | None = None
+        self,
+        state_dir: Path,
+        base_url: str,
+        trusted_root: bytes,
+        fetcher: FetcherInterface | None = None,
+        max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
         self.state_dir = state_dir
         self._base_url = base_url.rstrip("/")
         self._trusted_root = trusted_root
         self._fetcher = fetcher or LocalFetcher()
+        self._max_bytes = max_bytes
 
     def fetch(self) -> VerifiedBundle:
         """Return the current release, verified.
@@ -126,11 +135,22 @@ class BundleClient:
             )
             updater.refresh()
             manifest = Manifest.from_bytes(self._download(updater, MANIFEST_NAME))
+            self._refuse_huge(updater, [*manifest.files, PROVENANCE_NAME])
             files = {name: self._download(updater, name) for name in sorted(manifest.files)}
             files[PROVENANCE_NAME] = self._download(updater, PROVENANCE_NAME)
         check_files(manifest, files)
         versions = self._raise_floor(metadata_dir)
         return VerifiedBundle(manifest, files, versions, _provenance_keys(metadata_dir))
+
+    def _refuse_huge(self, updater: Updater, names: Iterable[str]) -> None:
+        lengths = [info.length for name in names if (info := updater.get_targetinfo(name)) is not None]
+        if sum(lengths) > self._max_bytes:
+            raise BundleError(
+                f"the release has {sum(lengths)} bytes; this machine takes at most {self._max_bytes}",
+                remedy="Publish a smaller bundle.",
+                offered=sum(lengths),
+                limit=self._max_bytes,
+            )
 
     def _download(self, updater: Updater, name: str) -> bytes:
         info = updater.get_targetinfo(name)
@@ -146,7 +166,7 @@ class BundleClient:
     def _raise_floor(self, metadata_dir: Path) -> dict[str, int]:
         """Compare with the highest versions ever accepted, then remember these."""
         path = self.state_dir / FLOOR_NAME
-        floor: dict[str, int] = json.loads(path.read_bytes()) if path.exists() else {}
+        floor = _read_floor(path)
         versions = {
             role: int(json.loads((metadata_dir / f"{role}.json").read_bytes())["signed"]["version"])
             for role in ("timestamp", "snapshot", "targets", "nightly")
@@ -163,6 +183,19 @@ class BundleClient:
         if versions != floor:
             write_durably(path, json.dumps(versions, sort_keys=True).encode())
         return versions
+
+
+def _read_floor(path: Path) -> dict[str, int]:
+    try:
+        return {role: int(version) for role, version in json.loads(path.read_bytes()).items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BundleError(
+            f"the version floor {path} is damaged: {error}",
+            remedy="Compare the repository with its publisher, then remove the file: it starts from what is offered.",
+            path=str(path),
+        ) from error
 
 
 def _provenance_keys(metadata_dir: Path) -> tuple[Key, ...]:
