@@ -67,6 +67,7 @@ class BaselineKeeper:
         settings = self._settings
         store = BaselineStore.open(settings.baseline_folder, settings.max_profiles)
         store.table.held.hold_seconds = settings.held_seconds
+        self._is_open = True
         self.lifecycle = Lifecycle(store, self._archive, settings.learning_seconds, settings.stale_seconds)
         return store
 
@@ -130,7 +131,7 @@ class BaselineKeeper:
         if self._broken_at is None or self._machine.monotonic() - self._broken_at < RETRY_SECONDS:
             return False
         self._broken_at = self._machine.monotonic()
-        self._store.close()  # a poisoned handle only gives the folder back
+        self._give_back()
         try:
             self._store = self._open()
         except BaselineStoreError as error:
@@ -144,10 +145,16 @@ class BaselineKeeper:
 
     def close(self) -> None:
         """Sync and give the store back."""
-        try:
-            self._store.close()
-        except BaselineStoreError as error:
-            self._fail(error)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Close the store once; one that failed only gives its folder back."""
+        if self._is_open:
+            self._is_open = False
+            try:
+                self._store.close()
+            except BaselineStoreError as error:
+                self._fail(error)
 
     def _tried(self, write: Callable[[], object]) -> bool:
         """Do it, unless the store does not work; return whether it was done."""

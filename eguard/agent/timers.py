@@ -18,7 +18,7 @@ _log = structlog.get_logger("eguard.agent")
 class _Duty:
     name: str
     interval_seconds: float
-    work: Callable[[], None]
+    work: Callable[[], object]
     due_at: float
     is_failing: bool = False
 
@@ -61,7 +61,7 @@ class Timers:
         self._next_due = float("inf")
         self.failures: dict[str, int] = {}
 
-    def every(self, name: str, interval_seconds: float, work: Callable[[], None]) -> None:
+    def every(self, name: str, interval_seconds: float, work: Callable[[], object]) -> None:
         """Do `work` every `interval_seconds`, for the first time after one interval."""
         self._duties.append(_Duty(name, interval_seconds, work, self._after(interval_seconds)))
         self._next_due = min(duty.due_at for duty in self._duties)

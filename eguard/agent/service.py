@@ -1,0 +1,228 @@
+"""From settings to an agent at work, and everything given back at its end.
+
+Opening a sensor takes seconds, and so does reading a bundle: the two go on side by side. Events that happen meanwhile
+wait in the sensor, so the first batch already meets the rules.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from eguard.agent.buffer import AlertBuffer
+from eguard.agent.bundle_watch import BundleWatch
+from eguard.agent.bundles import BundleKeeper
+from eguard.agent.isolation import HostIsolation, Nft, RequestFile
+from eguard.agent.learning import BaselineKeeper
+from eguard.agent.outlets import AlertOutlet
+from eguard.agent.recording import Recording
+from eguard.agent.runtime import AgentRuntime
+from eguard.agent.sensing import Sensing
+from eguard.agent.status_file import STATUS_NAME, StatusFile
+from eguard.clock import Clock, SystemClock
+from eguard.detection.alert import Alert
+from eguard.detection.engine import Engine
+from eguard.detection.engine_options import EngineOptions, WindowOptions
+from eguard.errors import BundleError, ConfigError
+from eguard.sensor import open_sensor
+from eguard.sensor.protocol import Sensor
+from eguard.settings import AgentSettings
+
+ALERTS_NAME: Final = "alerts.db"
+ISOLATION_NAME: Final = "nac"
+BUNDLE_STATE_NAME: Final = "bundle"
+#: Where a bundle repository is looked for when none is set: what a package installs, then what `make demo` built.
+DEFAULT_REPOSITORIES: Final = (Path("/usr/share/eguard/bundle-repository"), Path("bundles/repository"))
+ISOLATION_SECONDS: Final = 60.0
+#: How long the first events wait for a first bundle that has to be tried out.
+FIRST_BUNDLE_SECONDS: Final = 90.0
+_FOLDER_MODE: Final = 0o700
+
+_log = structlog.get_logger("eguard.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where events come from.
+
+    Parameters
+    ----------
+    name : str
+        A live sensor, ``auto`` for the best that works, or ``replay``.
+    file : Path, optional
+        The recording to replay.
+    host : str
+        Which host of the recording; its first if empty.
+    """
+
+    name: str = "auto"
+    file: Path | None = None
+    host: str = ""
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether a recording is replayed."""
+        return self.name == "replay"
+
+
+def run_agent(
+    settings: AgentSettings,
+    source: Source | None = None,
+    *,
+    stop: threading.Event,
+    duration_seconds: float | None = None,
+    show: Callable[[Alert], None] = lambda _: None,
+    started: Callable[[AgentRuntime], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Run an agent until `stop` is set, the time is over or the recording ends.
+
+    Parameters
+    ----------
+    settings : AgentSettings
+        How this agent is set up.
+    source : Source, optional
+        Where events come from; the sensor of the settings by default.
+    stop : Event
+        Set it to end the agent; it writes down what it learned and returns.
+    duration_seconds : float, optional
+        How long to work, on the time of the events.
+    show : callable
+        Called with each alert.
+    started : callable
+        Called once everything is open, before the first event.
+
+    Returns
+    -------
+    dict
+        How things stood at the end, as `eguard agent status` shows it.
+
+    Raises
+    ------
+    ConfigError
+        The state folder cannot be used, or the settings contradict one another.
+    BaselineStoreError
+        The baseline store cannot be opened.
+    SensorUnavailableError
+        No sensor works.
+    CorruptFileError
+        The recording is damaged; what comes before the damage was processed and is kept.
+    """
+    source = source or Source(settings.sensor)
+    _prepare_folder(settings.state_path)
+    with ExitStack() as opened:
+        watch = _bundle_watch(settings)
+        if watch is not None:
+            watch.start()
+            opened.callback(watch.stop)
+        sensor, clock = _open_source(settings, source)
+        opened.callback(sensor.close)
+        baseline = BaselineKeeper(settings, clock)
+        opened.callback(baseline.close)
+        outlet = AlertOutlet(AlertBuffer(settings.state_path / ALERTS_NAME, settings.alert_buffer_max_bytes), show)
+        opened.callback(outlet.close)
+        status = StatusFile(settings.state_path / STATUS_NAME, settings.agent_id)
+        runtime = AgentRuntime(
+            _engine(settings, sensor, baseline),
+            Sensing(sensor, clock, None if source.is_replay else lambda: _open_live(settings, source)),
+            baseline,
+            outlet,
+            clock,
+            bundles=watch,
+            settle_seconds=settings.settle_seconds,
+            allow_unpromoted=settings.allow_unpromoted,
+            publish=status.publish,
+        )
+        opened.callback(runtime.sensing.close)
+        if not source.is_replay:
+            _keep_isolation(runtime, settings.state_path / ISOLATION_NAME)
+        if watch is not None:
+            watch.wait_first(FIRST_BUNDLE_SECONDS)
+            runtime.take_bundle()
+        status.publish(runtime)
+        started(runtime)
+        try:
+            runtime.run(stop, duration_seconds)
+        finally:
+            summary = status.finish(runtime)
+    if isinstance(sensor, Recording):
+        summary["recording"] = {"host": sensor.host_id, "other_hosts": dict(sorted(sensor.other_hosts.items()))}
+    return summary
+
+
+def _prepare_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the state folder {folder} cannot be made: {error.strerror or error}",
+            remedy="Run it with sudo, or name a folder of your own: EGUARD_STATE_PATH=~/.local/state/eguard",
+        ) from error
+
+
+def _open_source(settings: AgentSettings, source: Source) -> tuple[Sensor, Clock]:
+    if not source.is_replay:
+        return _open_live(settings, source), SystemClock()
+    recording = Recording(open_sensor("replay", replay_path=source.file), source.host)
+    return recording, recording.clock
+
+
+def _open_live(settings: AgentSettings, source: Source) -> Sensor:
+    return open_sensor(source.name, host_id=settings.agent_id, require_ebpf=settings.require_ebpf)
+
+
+def _engine(settings: AgentSettings, sensor: Sensor, baseline: BaselineKeeper) -> Engine:
+    options = EngineOptions(
+        max_profiles=settings.max_profiles,
+        beacon_allow_list=settings.beacon_allow_list,
+        windows=WindowOptions(
+            relearns_after_drift=True,
+            # Windows that wait for a verdict outlive a restart; those of this life must not be taken for them.
+            session=f"{baseline.store.incarnation[:8]}.{baseline.store.operation}.",
+        ),
+    )
+    return Engine(sensor.host_id or settings.agent_id, options=options, profiles=baseline.table)
+
+
+def _bundle_watch(settings: AgentSettings) -> BundleWatch | None:
+    repository = settings.bundle_repository or next(
+        (str(path) for path in DEFAULT_REPOSITORIES if (path / "metadata").is_dir()), ""
+    )
+    if not repository:
+        _log.warning(
+            "no bundle repository",
+            reason="EGUARD_BUNDLE_REPOSITORY is not set, and no repository was found where one is looked for",
+            remedy="Without a bundle there are no rules, indicators or beacon threshold. Build one: make demo",
+        )
+        return None
+    root = settings.bundle_root.read_bytes() if settings.bundle_root is not None else None
+    try:
+        keeper = BundleKeeper(
+            settings.state_path / BUNDLE_STATE_NAME,
+            repository,
+            root,
+            max_load_memory_bytes=settings.max_load_memory_bytes,
+            max_load_seconds=settings.max_load_seconds,
+        )
+    except BundleError as error:
+        _log.error("bundles cannot be used", reason=error.message, remedy=error.remedy)
+        return None
+    return BundleWatch(keeper, settings.bundle_check_seconds)
+
+
+def _keep_isolation(runtime: AgentRuntime, folder: Path) -> None:
+    """Bring a requested isolation back, now and whenever somebody removed its rules."""
+    request = RequestFile(folder)
+    isolation = HostIsolation(Nft(), request)
+
+    def restore() -> None:
+        if request.path.exists():
+            isolation.restore()
+
+    runtime.timers.every("isolation", ISOLATION_SECONDS, restore)
+    runtime.timers.run_now("isolation")
