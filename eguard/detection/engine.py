@@ -221,7 +221,7 @@ class Engine:
         self.destinations = DestinationHistory(self._options.beacon_allow_list)
         self._context = AlertContext(self._loaded.content.fleet)
         self._history = MatchHistory()
-        self.windows.drift.forget_times()
+        self.stage.forget_times()
 
     def settle(self, before_unix: float) -> list[int]:
         """Learn the events of open windows older than `before_unix`; see `WindowBank.settle`."""

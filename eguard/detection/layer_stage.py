@@ -39,6 +39,9 @@ class LayerStage(Protocol):
     def settle(self, before_unix: float) -> list[int]:
         """Learn what is older than `before_unix` in open windows; return the slots that learned."""
 
+    def forget_times(self) -> None:
+        """Forget when alarms were: the clock was set."""
+
     def swap(self, content: DetectionContent) -> None:
         """Use other content from the next batch on."""
 
@@ -76,6 +79,10 @@ class LocalStage:
     def settle(self, before_unix: float) -> list[int]:
         """Learn from open windows; see `LayerStage`."""
         return self._windows.settle(before_unix, self._profiles)
+
+    def forget_times(self) -> None:
+        """Forget when alarms were; see `LayerStage`."""
+        self._windows.drift.forget_times()
 
     def swap(self, content: DetectionContent) -> None:
         """Use other content; see `LayerStage`."""

@@ -93,6 +93,16 @@ class WindowBank:
         """Windows closed since the start."""
         return int(self.serials.sum())
 
+    @property
+    def open_windows(self) -> int:
+        """Windows that have begun and not closed."""
+        return int(np.count_nonzero(self._filled))
+
+    @property
+    def waiting_events(self) -> int:
+        """Events in open windows that are not learned yet."""
+        return int((self._filled - self._learned).sum())
+
     def window_id(self, slot: int, serial: int) -> str:
         """Return the identity of a key's window; it is the same however the stream was cut into batches."""
         return f"{self._session}{slot}.{serial}"

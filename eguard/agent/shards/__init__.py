@@ -1,0 +1,10 @@
+"""Detection divided among processes by process key, with the same answers as one process gives.
+
+`routing` says which shard has a key; `shared_block` holds the profiles that all of them see; `messages` and `columns`
+are what goes over; `worker` runs in a shard, `process` holds one from outside; `merging` puts their answers together
+and `stage` runs the whole as an engine's `LayerStage`.
+"""
+
+from eguard.agent.shards.stage import LossTotals, ShardedStage, make_stage
+
+__all__ = ["LossTotals", "ShardedStage", "make_stage"]
