@@ -8,8 +8,6 @@ TLS or HTTPS are connections like any other and are not read.
 from __future__ import annotations
 
 import ctypes
-import os
-import re
 import socket
 import struct
 import time
@@ -22,6 +20,7 @@ from eguard.events import Event, EventClass
 from eguard.sensor.describe import describe_event
 from eguard.sensor.dns_message import DNS_PORT, DnsPacket, parse_query_packet
 from eguard.sensor.process_table import KnownProcess
+from eguard.sensor.socket_holders import holder_of
 
 # Constants of <linux/if_packet.h> and <asm-generic/socket.h> that Python's socket module does not name.
 _ETH_P_ALL: Final = 3
@@ -35,7 +34,6 @@ _PACKET_BYTES: Final = 1024
 #: Local ports whose owner is remembered, and for how long.
 _OWNERS: Final = 4096
 _OWNER_SECONDS: Final = 5.0
-_SOCKET_LINK: Final = re.compile(r"socket:\[(\d+)\]")
 
 # (code, jump if true, jump if false, constant): accept UDP to port 53 that the packet socket sees from the network
 # header on, IPv4 without a fragment offset, or IPv6 without extension headers.
@@ -180,7 +178,7 @@ class DnsTap:
 def owner_of(packet: DnsPacket, candidates: Sequence[int] = ()) -> int:
     """Return the process that holds the socket of a query, 0 if it has gone; `candidates` are asked first."""
     inode = _socket_inode(packet.source_port, ipv6=":" in packet.source_address)
-    return 0 if inode == 0 else _holder(inode, candidates)
+    return 0 if inode == 0 else holder_of(inode, candidates)
 
 
 def parse_socket_table(text: str, port: int) -> int:
@@ -210,19 +208,4 @@ def _socket_inode(port: int, *, ipv6: bool) -> int:
             continue
         if inode:
             return inode
-    return 0
-
-
-def _holder(inode: int, candidates: Sequence[int]) -> int:
-    """Return the process that has the socket open: candidates first, then the youngest."""
-    listed = sorted((int(name) for name in os.listdir("/proc") if name.isdecimal()), reverse=True)  # noqa: PTH208
-    for pid in (*candidates, *listed):
-        folder = f"/proc/{pid}/fd"
-        try:
-            for name in os.listdir(folder):  # noqa: PTH208 - thousands of these are read
-                found = _SOCKET_LINK.fullmatch(os.readlink(f"{folder}/{name}"))  # noqa: PTH115
-                if found and int(found[1]) == inode:
-                    return pid
-        except OSError:
-            continue
     return 0

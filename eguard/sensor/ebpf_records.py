@@ -15,7 +15,7 @@ _PATH_BYTES: Final = 256
 _FILE: Final = struct.Struct(f"=iI{_PATH_BYTES}s")
 # family, ports, whether established, addresses, duration, bytes.
 _FLOW: Final = struct.Struct("=HHHH16s16sQQQ")
-_SENDER: Final = struct.Struct("=HH16s")
+_CONTACT: Final = struct.Struct("=HH16s")
 _AF_INET: Final = 2
 #: Bits of `main_threads`: the parent's name, the process's own name is that of the main thread.
 PARENT_MAIN: Final = 1
@@ -33,6 +33,11 @@ class RecordKind(IntEnum):
     CONNECT = 3
     DNS_SENDER = 4
     CLOSED = 5
+    UDP_CONTACT = 6
+    LISTEN = 7
+    UNLISTEN = 8
+    ACCEPT = 9
+    MODULE = 10
 
 
 class RecordHeader(NamedTuple):
@@ -64,7 +69,10 @@ class FileRecord(NamedTuple):
 
 
 class FlowRecord(NamedTuple):
-    """The rest of a connection: at its start without duration and bytes, at its end with them."""
+    """The rest of a connection: at its start without duration and bytes, at its end with them.
+
+    Of one that was accepted, and of a socket that begins or ends to listen, the source is this machine's side.
+    """
 
     source_address: str
     source_port: int
@@ -120,10 +128,15 @@ def parse_flow(raw: bytes) -> FlowRecord:
     )
 
 
-def parse_sender(raw: bytes) -> str:
-    """Read the address of the name server that a process turned to."""
-    family, _, address = _SENDER.unpack_from(raw, _HEADER.size)
-    return str(ipaddress.IPv4Address(address[:4])) if family == _AF_INET else _v6_address(address)
+def parse_contact(raw: bytes) -> tuple[str, int]:
+    """Read the address and port that a process sent a datagram to."""
+    family, port, address = _CONTACT.unpack_from(raw, _HEADER.size)
+    return (str(ipaddress.IPv4Address(address[:4])) if family == _AF_INET else _v6_address(address)), port
+
+
+def parse_module(raw: bytes) -> str:
+    """Read the name of a kernel module that was loaded."""
+    return decode_name(raw[_HEADER.size :])
 
 
 def _v4_in_v6(raw: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Mapping
 from itertools import islice
@@ -37,25 +38,34 @@ class EventIntake:
         self._caps = dict(caps)
         self._second: dict[int, int] = {}
         self._within: dict[int, int] = {}
-        self._waiting: deque[Event] = deque()
+        self._waiting: deque[tuple[Event, int]] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, event: Event) -> None:
-        """Queue an event, unless its class has used up its second."""
+    def add(self, event: Event, monotonic_ns: int = 0) -> None:
+        """Queue an event, unless its class has used up its second.
+
+        `monotonic_ns` is when it happened, by the clock that nobody can set; 0 if that is not known, and then nothing
+        is said of how late it is.
+        """
         cap = self._caps.get(event.event_class)
         if cap is not None and self._is_over(event, cap):
             self.counters.sampled[event.event_class] += 1
             return
-        self._waiting.append(event)
+        self._waiting.append((event, monotonic_ns))
 
     def take(self) -> EventBatch:
         """Return up to `BATCH_EVENTS` events in the order they came, and count them as received."""
-        events = list(islice(self._waiting, BATCH_EVENTS))
-        for event in events:
+        taken = list(islice(self._waiting, BATCH_EVENTS))
+        now = time.monotonic_ns()
+        events = []
+        for event, monotonic_ns in taken:
             self._waiting.popleft()
             self.counters.received[event.event_class] += 1
+            events.append(event)
+            if monotonic_ns:
+                self.counters.lag.add((now - monotonic_ns) / 1e9)
         return EventBatch.from_events(events)
 
     def _is_over(self, event: Event, cap: int) -> bool:

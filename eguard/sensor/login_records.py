@@ -1,4 +1,4 @@
-"""Logins as the system records them: what is appended to wtmp.
+"""Logins as login programs write them down: what is appended to wtmp (logins, logouts) and btmp (failed attempts).
 
 References
 ----------
@@ -16,66 +16,95 @@ from typing import Final
 
 from eguard.events import UNCOUNTED, Event, EventClass
 from eguard.sensor.names import comm_of_path, decode_name
+from eguard.sensor.process_table import KnownProcess
 
 WTMP: Final = Path("/var/log/wtmp")
+BTMP: Final = Path("/var/log/btmp")
 # type, pid, line, id, user, host, exit status (2), session, seconds, microseconds, address, unused.
 _RECORD: Final = struct.Struct("=hxxi32s4s32s256shhiii16s20s")
 _USER_PROCESS: Final = 7
 _DEAD_PROCESS: Final = 8
 _CHECK_SECONDS: Final = 1.0
+#: What counts as a login; everything else about sessions is telemetry that no baseline counts.
+_COUNTED: Final = frozenset({"login", "login_failed"})
 
 
 @dataclass(frozen=True, slots=True)
 class LoginRecord:
-    """One login or logout. `host` is the remote end's name or address as the login program wrote it."""
+    """One record about a session.
+
+    Attributes
+    ----------
+    event_type : str
+        login, login_failed or logout; of the audit system also authentication, authentication_failed, session_start
+        and login_id.
+    host : str
+        The remote end's name or address as the login program wrote it.
+    image_path : str
+        The login program, where the record names it.
+    """
 
     time_unix: float
-    is_login: bool
+    event_type: str
     pid: int
     user: str
     terminal: str
     host: str
+    image_path: str = ""
 
-    def to_event(self, host_id: str, source: str) -> Event:
-        """Return the record as an event; a logout is not counted as a login."""
+    def to_event(self, host_id: str, source: str, process: KnownProcess) -> Event:
+        """Return the record as an event of the process that wrote it; only attempts to log in are counted."""
         return Event(
             time_unix=self.time_unix,
             host_id=host_id,
             source=source,
-            event_class=EventClass.LOGIN if self.is_login else UNCOUNTED,
-            event_type="login" if self.is_login else "logout",
-            comm=comm_of_path("login"),
+            event_class=EventClass.LOGIN if self.event_type in _COUNTED else UNCOUNTED,
+            event_type=self.event_type,
+            comm=comm_of_path(self.image_path) or process.comm or "login",
+            parent_comm=process.parent_comm,
             pid=self.pid,
+            parent_pid=process.parent_pid,
+            image_path=self.image_path or process.image_path,
             user=self.user,
             target=self.terminal,
             destination_address=self.host,
         )
 
 
-def parse_login_records(raw: bytes) -> list[LoginRecord]:
-    """Read whole wtmp records; those that are neither login nor logout (boots, run levels) are left out."""
+def parse_login_records(raw: bytes, *, failed: bool = False) -> list[LoginRecord]:
+    """Read whole records; of wtmp those that are neither login nor logout (boots, run levels) are left out.
+
+    Parameters
+    ----------
+    raw : bytes
+        Records one after the other; a torn one at the end is not read.
+    failed : bool
+        They are from btmp, where every record is a failed attempt.
+    """
     records = []
     for offset in range(0, len(raw) - _RECORD.size + 1, _RECORD.size):
         kind, pid, line, _, user, host, _, _, _, seconds, microseconds, _, _ = _RECORD.unpack_from(raw, offset)
-        if kind in (_USER_PROCESS, _DEAD_PROCESS):
+        event_type = "login_failed" if failed else {_USER_PROCESS: "login", _DEAD_PROCESS: "logout"}.get(kind)
+        if event_type is not None:
             when = seconds + microseconds / 1e6
-            records.append(
-                LoginRecord(when, kind == _USER_PROCESS, pid, decode_name(user), decode_name(line), decode_name(host))
-            )
+            records.append(LoginRecord(when, event_type, pid, decode_name(user), decode_name(line), decode_name(host)))
     return records
 
 
-class LoginRecords:
-    """Follows the file from its end on, also when it is rotated.
+class LoginFile:
+    """Follows one file from its end on, also when it is rotated.
 
     Parameters
     ----------
     path : Path
         The file.
+    failed : bool
+        It holds failed attempts.
     """
 
-    def __init__(self, path: Path = WTMP) -> None:
+    def __init__(self, path: Path = WTMP, *, failed: bool = False) -> None:
         self._path = path
+        self._failed = failed
         self._offset = 0
         self._inode = 0
         self._next_check = 0.0
@@ -105,4 +134,4 @@ class LoginRecords:
         except OSError:
             return
         self._offset += len(raw)
-        yield from parse_login_records(raw)
+        yield from parse_login_records(raw, failed=self._failed)

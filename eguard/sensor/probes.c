@@ -13,15 +13,42 @@
 #define TCP_PROTOCOL 6
 #define TCP_IS_ESTABLISHED 1
 #define TCP_IS_SYN_SENT 2
+#define TCP_IS_SYN_RECV 3
 #define TCP_IS_CLOSE 7
+#define TCP_IS_LISTEN 10
 #define OPEN_FOR_WRITE 0x243    // O_WRONLY | O_RDWR | O_CREAT | O_TRUNC
 #define OPEN_OF_DIRECTORY 0x210000  // O_DIRECTORY, O_PATH
-#define DNS_PORT_NETWORK_ORDER 0x3500
+#define DNS_PORT 53
+#define INET 2
+#define INET6 10
+#define SOCKET_TYPE_MASK 0xf
+#define DATAGRAM_SOCKET 2
+#define UDP_PROTOCOL 17
+#define MODULE_BYTES 64
+#define SECOND_NS 1000000000ULL
+// Datagrams to one destination belong together until it was quiet for this long.
+#define UDP_QUIET_NS (5 * SECOND_NS)
+// Most of these within a second: of one process's UDP contacts, of one local port's accepted connections.
+#define UDP_BUDGET 500
+#define ACCEPT_BUDGET 1000
 
 #define PARENT_MAIN 1
 #define OWN_MAIN 2
 
-enum kind { EXEC = 0, EXIT = 1, FILE_OPEN = 2, CONNECT = 3, DNS_SENDER = 4, CLOSED = 5, KINDS = 6 };
+enum kind {
+    EXEC = 0,
+    EXIT = 1,
+    FILE_OPEN = 2,
+    CONNECT = 3,
+    DNS_SENDER = 4,
+    CLOSED = 5,
+    UDP_CONTACT = 6,
+    LISTEN = 7,
+    UNLISTEN = 8,
+    ACCEPT = 9,
+    MODULE = 10,
+    KINDS = 11
+};
 
 struct header_t {
     u64 time_ns;
@@ -60,12 +87,38 @@ struct flow_t {
     u64 received_bytes;
 };
 
-struct sender_t {
+struct contact_t {
     struct header_t header;
     u16 family;
     u16 port;
     u8 destination[16];
     u32 padding;
+};
+
+struct module_t {
+    struct header_t header;
+    char name[MODULE_BYTES];
+};
+
+// What is known of a process's descriptor that is a socket of IPv4 or IPv6.
+struct socket_t {
+    u16 family;  // 0 until it is connected
+    u16 port;
+    u16 is_udp;
+    u16 is_reported;
+    u8 destination[16];
+};
+
+struct destination_t {
+    u32 pid;
+    u16 family;
+    u16 port;
+    u8 address[16];
+};
+
+struct budget_t {
+    u64 second;
+    u64 spent;
 };
 
 struct parent_t {
@@ -82,10 +135,15 @@ struct argv_t {
 
 BPF_RINGBUF_OUTPUT(records, RING_PAGES);
 BPF_PERCPU_ARRAY(lost, u64, KINDS);
+BPF_PERCPU_ARRAY(thinned, u64, KINDS);
 BPF_TABLE("lru_hash", u32, struct parent_t, parents, 16384);
 BPF_TABLE("lru_hash", u32, struct argv_t, arguments, 1024);
 BPF_TABLE("lru_hash", u32, struct file_t, opening, 2048);
 BPF_TABLE("lru_hash", u64, struct flow_t, flows, 16384);
+BPF_TABLE("lru_hash", u32, u32, creating, 1024);
+BPF_TABLE("lru_hash", u64, struct socket_t, sockets, 16384);
+BPF_TABLE("lru_hash", struct destination_t, u64, contacted, 16384);
+BPF_TABLE("lru_hash", u64, struct budget_t, budgets, 4096);
 BPF_PERCPU_ARRAY(exec_scratch, struct exec_t, 1);
 BPF_PERCPU_ARRAY(argv_scratch, struct argv_t, 1);
 BPF_PERCPU_ARRAY(file_scratch, struct file_t, 1);
@@ -94,6 +152,26 @@ static __always_inline void count_loss(u32 kind) {
     u64 *total = lost.lookup(&kind);
     if (total)
         *total += 1;
+}
+
+// Whether another record of this kind and owner (a process, a port) may be written within this second; counts those that
+// may not.
+static __always_inline int within_budget(u32 kind, u32 owner, u64 most) {
+    u64 key = ((u64)kind << 32) | owner;
+    u64 second = bpf_ktime_get_ns() / SECOND_NS;
+    struct budget_t first = {.second = second, .spent = 1};
+    struct budget_t *budget = budgets.lookup(&key);
+    if (!budget || budget->second != second) {
+        budgets.update(&key, &first);
+        return 1;
+    }
+    budget->spent += 1;
+    if (budget->spent <= most)
+        return 1;
+    u64 *total = thinned.lookup(&kind);
+    if (total)
+        *total += 1;
+    return 0;
 }
 
 static __always_inline void fill_header(struct header_t *header, u16 kind) {
@@ -133,7 +211,8 @@ static __always_inline void keep_arguments(const char *const *argv) {
     if (!kept)
         return;
     kept->length = 0;
-#pragma unroll
+    // A loop that stays one costs a third of the compiler's time, and every kernel with ring buffers takes it.
+#pragma clang loop unroll(disable)
     for (int index = 0; index < ARGV_COUNT; index++) {
         const char *argument = NULL;
         if (bpf_probe_read_user(&argument, sizeof(argument), &argv[index]) || !argument)
@@ -282,23 +361,48 @@ TRACEPOINT_PROBE(syscalls, sys_exit_creat) {
 }
 #endif
 
+static __always_inline void report_flow(struct flow_t *flow) {
+    if (records.ringbuf_output(flow, sizeof(*flow), 0))
+        count_loss(flow->header.kind);
+}
+
 TRACEPOINT_PROBE(sock, inet_sock_set_state) {
     u64 socket = (u64)args->skaddr;
     if (args->protocol != TCP_PROTOCOL)
         return 0;
-    if (args->newstate == TCP_IS_SYN_SENT) {
-        // The only step that surely runs in the process that connects.
+    int listens = args->newstate == TCP_IS_LISTEN;
+    // An inbound connection begins as a copy of the socket that listens, and leaves that state for another.
+    int ends = args->oldstate == TCP_IS_LISTEN && args->newstate == TCP_IS_CLOSE;
+    if (args->newstate == TCP_IS_SYN_SENT || listens || ends) {
+        // These steps surely run in the process whose socket it is.
         struct flow_t flow = {};
         if (bpf_get_current_pid_tgid() >> 32 == SELF_PID)
             return 0;
-        fill_header(&flow.header, CONNECT);
+        fill_header(&flow.header, listens ? LISTEN : ends ? UNLISTEN : CONNECT);
         flow.family = args->family;
+        flow.source_port = args->sport;
         flow.destination_port = args->dport;
         bpf_probe_read_kernel(flow.source, 16, args->saddr_v6);
         bpf_probe_read_kernel(flow.destination, 16, args->daddr_v6);
-        flows.update(&socket, &flow);
-        if (records.ringbuf_output(&flow, sizeof(flow), 0))
-            count_loss(CONNECT);
+        if (flow.header.kind == CONNECT)
+            flows.update(&socket, &flow);
+        report_flow(&flow);
+        return 0;
+    }
+    if (args->oldstate == TCP_IS_SYN_RECV && args->newstate == TCP_IS_ESTABLISHED) {
+        // This one runs in whatever process the packet interrupts; the reader knows who listens on the port.
+        struct flow_t flow = {};
+        if (!within_budget(ACCEPT, args->sport, ACCEPT_BUDGET))
+            return 0;
+        flow.header.time_ns = bpf_ktime_get_ns();
+        flow.header.kind = ACCEPT;
+        flow.is_established = 1;
+        flow.family = args->family;
+        flow.source_port = args->sport;
+        flow.destination_port = args->dport;
+        bpf_probe_read_kernel(flow.source, 16, args->saddr_v6);
+        bpf_probe_read_kernel(flow.destination, 16, args->daddr_v6);
+        report_flow(&flow);
         return 0;
     }
     struct flow_t *flow = flows.lookup(&socket);
@@ -320,40 +424,118 @@ TRACEPOINT_PROBE(sock, inet_sock_set_state) {
         bpf_probe_read_kernel(&closed.received_bytes, 8, (void *)socket + TCP_BYTES_RECEIVED);
         closed.sent_bytes -= again;
 #endif
-        if (records.ringbuf_output(&closed, sizeof(closed), 0))
-            count_loss(CLOSED);
+        report_flow(&closed);
         flows.delete(&socket);
     }
     return 0;
 }
 
-static __always_inline void note_sender(const void *address) {
-    struct sender_t sender = {};
-    u8 raw[28] = {};
-    if (!address || bpf_probe_read_user(raw, 16, address))
+// UDP has no states to follow. What a descriptor is comes from socket(), whom it is connected to from connect(), and a
+// contact is the first datagram: connect() alone sends nothing, and resolvers use it to choose among addresses.
+TRACEPOINT_PROBE(syscalls, sys_enter_socket) {
+    u32 thread = bpf_get_current_pid_tgid();
+    u32 is_udp = (args->type & SOCKET_TYPE_MASK) == DATAGRAM_SOCKET &&
+                 (args->protocol == 0 || args->protocol == UDP_PROTOCOL);
+    if (args->family == INET || args->family == INET6)
+        creating.update(&thread, &is_udp);
+    return 0;
+}
+
+TRACEPOINT_PROBE(syscalls, sys_exit_socket) {
+    u64 ids = bpf_get_current_pid_tgid();
+    u32 thread = ids;
+    u32 *is_udp = creating.lookup(&thread);
+    if (!is_udp)
+        return 0;
+    if (args->ret >= 0) {
+        u64 key = (ids >> 32 << 32) | (u32)args->ret;
+        struct socket_t created = {.is_udp = *is_udp};
+        sockets.update(&key, &created);
+    }
+    creating.delete(&thread);
+    return 0;
+}
+
+TRACEPOINT_PROBE(syscalls, sys_enter_close) {
+    u64 key = (bpf_get_current_pid_tgid() >> 32 << 32) | (u32)args->fd;
+    sockets.delete(&key);
+    return 0;
+}
+
+static __always_inline struct socket_t *find_socket(u32 descriptor) {
+    u64 key = (bpf_get_current_pid_tgid() >> 32 << 32) | descriptor;
+    return sockets.lookup(&key);
+}
+
+// Reads a socket address of the process; returns whether it is one of IPv4 or IPv6.
+static __always_inline int read_address(struct contact_t *contact, const void *address) {
+    u8 raw[16] = {};
+    if (bpf_probe_read_user(raw, 16, address))
+        return 0;
+    contact->family = *(u16 *)raw;
+    contact->port = ((u16)raw[2] << 8) | raw[3];
+    if (contact->family == INET)
+        __builtin_memcpy(contact->destination, raw + 4, 4);
+    else if (contact->family != INET6 || bpf_probe_read_user(contact->destination, 16, address + 8))
+        return 0;
+    return 1;
+}
+
+static __always_inline void report_contact(struct contact_t *contact, u32 kind) {
+    fill_header(&contact->header, kind);
+    if (records.ringbuf_output(contact, sizeof(*contact), 0))
+        count_loss(kind);
+}
+
+static __always_inline void note_datagram(u32 descriptor, const void *address) {
+    u32 pid = bpf_get_current_pid_tgid() >> 32;
+    struct socket_t *socket = find_socket(descriptor);
+    struct contact_t contact = {};
+    int is_new = 0;
+    if (address) {
+        if ((socket && !socket->is_udp) || !read_address(&contact, address))
+            return;
+    } else {
+        if (!socket || !socket->is_udp || !socket->family)
+            return;
+        contact.family = socket->family;
+        contact.port = socket->port;
+        __builtin_memcpy(contact.destination, socket->destination, 16);
+        is_new = !socket->is_reported;
+        socket->is_reported = 1;
+    }
+    if (contact.port == DNS_PORT)
+        report_contact(&contact, DNS_SENDER);
+    if (pid == SELF_PID)
         return;
-    u16 family = *(u16 *)raw;
-    u16 port = *(u16 *)(raw + 2);
-    if (port != DNS_PORT_NETWORK_ORDER || (family != 2 && family != 10))
-        return;
-    if (family == 10)
-        bpf_probe_read_user(sender.destination, 16, address + 8);
-    else
-        __builtin_memcpy(sender.destination, raw + 4, 4);
-    fill_header(&sender.header, DNS_SENDER);
-    sender.family = family;
-    sender.port = 53;
-    if (records.ringbuf_output(&sender, sizeof(sender), 0))
-        count_loss(DNS_SENDER);
+    struct destination_t key = {.pid = pid, .family = contact.family, .port = contact.port};
+    __builtin_memcpy(key.address, contact.destination, 16);
+    u64 now = bpf_ktime_get_ns();
+    u64 *last = contacted.lookup(&key);
+    int is_quiet = !last || now - *last >= UDP_QUIET_NS;
+    contacted.update(&key, &now);
+    if ((is_new || is_quiet) && within_budget(UDP_CONTACT, pid, UDP_BUDGET))
+        report_contact(&contact, UDP_CONTACT);
 }
 
 TRACEPOINT_PROBE(syscalls, sys_enter_connect) {
-    note_sender(args->uservaddr);
+    struct contact_t contact = {};
+    struct socket_t *socket = find_socket(args->fd);
+    if (!read_address(&contact, args->uservaddr))
+        return 0;
+    if (contact.port == DNS_PORT)
+        report_contact(&contact, DNS_SENDER);
+    if (socket && socket->is_udp) {
+        socket->family = contact.family;
+        socket->port = contact.port;
+        socket->is_reported = 0;
+        __builtin_memcpy(socket->destination, contact.destination, 16);
+    }
     return 0;
 }
 
 TRACEPOINT_PROBE(syscalls, sys_enter_sendto) {
-    note_sender(args->addr);
+    note_datagram(args->fd, args->addr);
     return 0;
 }
 
@@ -361,13 +543,35 @@ TRACEPOINT_PROBE(syscalls, sys_enter_sendto) {
 TRACEPOINT_PROBE(syscalls, sys_enter_sendmsg) {
     void *address = NULL;
     bpf_probe_read_user(&address, sizeof(address), args->msg);
-    note_sender(address);
+    note_datagram(args->fd, address);
     return 0;
 }
 
 TRACEPOINT_PROBE(syscalls, sys_enter_sendmmsg) {
     void *address = NULL;
     bpf_probe_read_user(&address, sizeof(address), args->mmsg);
-    note_sender(address);
+    note_datagram(args->fd, address);
     return 0;
 }
+
+TRACEPOINT_PROBE(syscalls, sys_enter_write) {
+    note_datagram(args->fd, NULL);
+    return 0;
+}
+
+TRACEPOINT_PROBE(syscalls, sys_enter_writev) {
+    note_datagram(args->fd, NULL);
+    return 0;
+}
+
+#ifdef HAS_MODULES
+TRACEPOINT_PROBE(module, module_load) {
+    struct module_t record = {};
+    fill_header(&record.header, MODULE);
+    u32 offset = args->data_loc_name & 0xFFFF;
+    bpf_probe_read_kernel_str(record.name, MODULE_BYTES, (void *)args + offset);
+    if (records.ringbuf_output(&record, sizeof(record), 0))
+        count_loss(MODULE);
+    return 0;
+}
+#endif

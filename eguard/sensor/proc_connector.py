@@ -17,10 +17,7 @@ from typing import Final
 from eguard.errors import SensorUnavailableError
 from eguard.events import BATCH_EVENTS, UNCOUNTED, EventBatch, EventClass
 from eguard.sensor.counters import SensorCounters
-from eguard.sensor.describe import describe_event
-from eguard.sensor.dns_tap import DnsTap
-from eguard.sensor.intake import EventIntake
-from eguard.sensor.login_records import LoginRecords
+from eguard.sensor.kernel_watch import KernelWatch
 from eguard.sensor.proc_messages import (
     NETLINK_CONNECTOR,
     PROC_GROUP,
@@ -30,8 +27,8 @@ from eguard.sensor.proc_messages import (
     control_message,
     parse_messages,
 )
-from eguard.sensor.process_table import KnownProcess, ProcessTable
-from eguard.sensor.procfs import list_processes, read_process
+from eguard.sensor.process_table import KnownProcess
+from eguard.sensor.procfs import read_process
 
 #: Messages wait here while a batch is worked on; a message takes about 1 KiB of it.
 RECEIVE_BUFFER_BYTES: Final = 16 * 1024 * 1024
@@ -54,53 +51,43 @@ class ProcConnectorSensor:
     name = "proc_connector"
 
     def __init__(self, host_id: str = "") -> None:
-        self.host_id = host_id or socket.gethostname()
+        self._watch = KernelWatch(self.name, host_id)
+        self.host_id = self._watch.host_id
         self.classes = frozenset({EventClass.PROCESS_EXEC, EventClass.PROCESS_EXIT})
         self.is_exhausted = False
-        self._intake = EventIntake()
-        self._table = ProcessTable()
         self._gaps = SequenceGaps()
         self._socket: socket.socket | None = None
-        self._tap = DnsTap()
-        self._logins = LoginRecords()
-        self._unix_minus_monotonic_ns = 0
 
     @property
     def counters(self) -> SensorCounters:
         """Return the totals since `open`."""
-        return self._intake.counters
+        return self._watch.counters
 
     def open(self) -> None:
         """Subscribe to the connector, then list what runs already."""
         self._socket = _subscribe()
-        if self._tap.open():
-            self.classes |= {EventClass.DNS_QUERY}
-        if self._logins.open():
-            self.classes |= {EventClass.LOGIN}
-        self._table.scan(list_processes())
+        self.classes |= self._watch.open()
 
     def poll(self, timeout_seconds: float) -> EventBatch:
         """Return the next events; see `Sensor`."""
         connector = self._opened()
-        self._unix_minus_monotonic_ns = time.time_ns() - time.monotonic_ns()
-        if not self._intake:
-            watched = [connector.fileno(), *self._tap.descriptors]
-            select.select(watched, [], [], timeout_seconds)
-        while len(self._intake) < BATCH_EVENTS and self._receive(connector):
+        self._watch.synchronise()
+        if not self._watch.intake:
+            select.select([connector.fileno(), *self._watch.dns.descriptors], [], [], timeout_seconds)
+        while len(self._watch.intake) < BATCH_EVENTS and self._receive(connector):
             pass
-        for query in self._tap.ascribe(self._tap.receive()):
-            self._intake.add(query.to_event(self._table.find(query.pid), self.host_id, self.name))
-        self.counters.lost[EventClass.DNS_QUERY] = self._tap.lost
-        for login in self._logins.read():
-            self._intake.add(login.to_event(self.host_id, self.name))
-        return self._intake.take()
+        self._watch.report_queries(self._watch.dns.receive())
+        self._watch.report_logins()
+        self.counters.lost[EventClass.DNS_QUERY] = self._watch.dns.lost
+        self.counters.lost[EventClass.LOGIN] = self._watch.logins.overruns
+        return self._watch.take()
 
     def close(self) -> None:
         """Unsubscribe."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        self._tap.close()
+        self._watch.close()
 
     def _opened(self) -> socket.socket:
         if self._socket is None:
@@ -126,17 +113,17 @@ class ProcConnectorSensor:
         first, second, third, fourth = message.numbers
         if message.kind == ProcEventKind.FORK:
             if third == fourth:
-                self._table.forked(fourth, parent_pid=second)
+                self._watch.processes.forked(fourth, parent_pid=second)
         elif message.kind == ProcEventKind.EXEC:
             self._report(message, self._executed(second), EventClass.PROCESS_EXEC, "exec")
         elif message.kind == ProcEventKind.COMM:
             if first == second:
                 self._renamed(second)
         elif message.kind == ProcEventKind.EXIT and first == second:
-            self._report(message, self._table.exited(second), EventClass.PROCESS_EXIT, "exit")
+            self._report(message, self._watch.processes.exited(second), EventClass.PROCESS_EXIT, "exit")
 
     def _executed(self, pid: int) -> KnownProcess:
-        before = self._table.get(pid)
+        before = self._watch.processes.get(pid)
         facts = read_process(pid)
         if facts is None:
             self.counters.unresolved += 1
@@ -146,29 +133,20 @@ class ProcConnectorSensor:
         else:
             # Of an orphan /proc names the foster parent; the fork named the one that started it.
             parent_pid = before.parent_pid if before else facts.parent_pid
-            parent_comm = before.parent_comm if before else self._table.find(parent_pid).comm
+            parent_comm = before.parent_comm if before else self._watch.processes.find(parent_pid).comm
             process = KnownProcess(
                 pid, parent_pid, facts.comm, parent_comm, facts.uid, facts.command_line, facts.image_path
             )
-        self._table.started(process)
+        self._watch.processes.started(process)
         return process
 
     def _renamed(self, pid: int) -> None:
-        process, facts = self._table.get(pid), read_process(pid)
+        process, facts = self._watch.processes.get(pid), read_process(pid)
         if process is not None and facts is not None:
             process.comm = facts.comm
 
     def _report(self, message: ProcMessage, process: KnownProcess, event_class: EventClass, event_type: str) -> None:
-        self._intake.add(
-            describe_event(
-                process,
-                time_unix=(message.monotonic_ns + self._unix_minus_monotonic_ns) / 1e9,
-                host_id=self.host_id,
-                source=self.name,
-                event_class=event_class,
-                event_type=event_type,
-            )
-        )
+        self._watch.report(process, message.monotonic_ns, event_class, event_type)
 
 
 def _subscribe() -> socket.socket:

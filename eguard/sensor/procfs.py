@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-import pwd
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -79,9 +79,11 @@ def list_processes() -> Iterator[ProcessFacts]:
 def user_name(uid: int) -> str:
     """Return the account's name, or the number as text where there is none."""
     try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
+        # Accounts have no such list outside of Unix.
+        name: str = importlib.import_module("pwd").getpwuid(uid).pw_name
+    except (ImportError, KeyError, OverflowError):
         return str(uid)
+    return name
 
 
 def _image_path(folder: str) -> str:

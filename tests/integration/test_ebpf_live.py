@@ -12,7 +12,10 @@ import structlog.testing
 
 from eguard.errors import SensorUnavailableError
 from eguard.events import UNCOUNTED, EventClass
+from eguard.sensor import ebpf_program
+from eguard.sensor.bpf_maps import ProcessorTotals, RingBuffer
 from eguard.sensor.ebpf import EbpfSensor
+from eguard.sensor.ebpf_records import RecordKind, parse_header, parse_module
 
 QUESTION = bytes.fromhex("123401000001000000000000") + b"\x04ebpf\x04test\x00" + b"\x00\x01\x00\x01"
 
@@ -91,7 +94,7 @@ def test_connections_of_both_families_carry_their_bytes_and_duration(sensor):
     )
     worker, events, printed = _run(sensor, program)
     ports = [int(line) for line in printed.split()]
-    mine = [each for each in events if each.pid == worker and each.destination_port]
+    mine = [each for each in events if each.pid == worker and each.destination_port and each.event_type != "tcp_accept"]
     connects = [each for each in mine if each.event_class == EventClass.NETWORK_CONNECT]
     assert [(each.destination_address, each.destination_port) for each in connects] == [
         ("127.0.0.1", ports[0]),
@@ -141,6 +144,139 @@ def test_queries_belong_to_the_process_that_asked_even_when_it_has_gone(sensor):
     asked = [each for each in events if each.target == "ebpf.test"]
     assert sorted(each.destination_address for each in asked) == ["127.0.0.97", "127.0.0.98", "::1"]
     assert {each.pid for each in asked} == {worker}
+
+
+def test_a_datagram_is_a_contact_once_a_conversation_and_other_sockets_are_none(sensor):
+    program = (
+        "import os, socket\n"
+        "def udp(family=socket.AF_INET): return socket.socket(family, socket.SOCK_DGRAM)\n"
+        "connected = udp(); connected.connect(('127.0.0.1', 7001))\n"
+        "for _ in range(20):\n"
+        "    try: connected.send(b'x')\n"
+        "    except ConnectionRefusedError: pass\n"
+        "unused = udp(); unused.connect(('127.0.0.1', 7002)); unused.close()\n"
+        "again = udp(); again.connect(('127.0.0.1', 7001)); again.send(b'x')\n"
+        "loose = udp()\n"
+        "for _ in range(20): loose.sendto(b'x', ('127.0.0.1', 7003))\n"
+        "loose.sendmsg([b'x'], [], 0, ('127.0.0.1', 7004))\n"
+        "written = udp(); written.connect(('127.0.0.1', 7005)); os.write(written.fileno(), b'x')\n"
+        "udp(socket.AF_INET6).sendto(b'x', ('::1', 7006))\n"
+        "number = written.fileno(); written.close()\n"
+        "one, two = socket.socketpair(); assert number in (one.fileno(), two.fileno())\n"
+        "one.send(b'x'); two.send(b'x')\n"
+        "with socket.create_server(('127.0.0.1', 0)) as server:\n"
+        "    tcp = socket.create_connection(server.getsockname()); tcp.sendall(b'x'); server.accept()\n"
+        "pid = os.fork()\n"
+        "if pid == 0: loose.sendto(b'x', ('127.0.0.1', 7007)); os._exit(0)\n"
+        "os.waitpid(pid, 0); print(pid)\n"
+    )
+    worker, events, printed = _run(sensor, program)
+    contacts = [each for each in events if each.event_type == "udp_connect" and each.pid in (worker, int(printed))]
+    assert {each.event_class for each in contacts} == {EventClass.NETWORK_CONNECT}
+    assert [(each.pid == worker, each.destination_address, each.destination_port) for each in contacts] == [
+        (True, "127.0.0.1", 7001),
+        (True, "127.0.0.1", 7001),
+        (True, "127.0.0.1", 7003),
+        (True, "127.0.0.1", 7004),
+        (True, "127.0.0.1", 7005),
+        (True, "::1", 7006),
+        (False, "127.0.0.1", 7007),
+    ]
+
+
+def test_a_scan_with_datagrams_is_thinned_and_every_contact_left_out_is_counted(sensor):
+    program = (
+        "import socket\n"
+        "scan = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "for port in range(20000, 21500): scan.sendto(b'', ('127.0.0.1', port))\n"
+    )
+    sampled = int(sensor.counters.sampled[EventClass.NETWORK_CONNECT])
+    worker, events, _ = _run(sensor, program)
+    time.sleep(1.0)
+    sensor.poll(0.0)
+    seen = sum(each.event_type == "udp_connect" and each.pid == worker for each in events)
+    sampled = int(sensor.counters.sampled[EventClass.NETWORK_CONNECT]) - sampled
+    assert seen + sampled == 1500
+    assert sampled >= 500
+
+
+def test_inbound_connections_belong_to_the_listener_and_name_the_other_side(sensor):
+    program = (
+        "import os, socket\n"
+        "for family, host in ((socket.AF_INET, '127.0.0.1'), (socket.AF_INET6, '::1')):\n"
+        "    with socket.create_server((host, 0), family=family) as server:\n"
+        "        client = socket.create_connection(server.getsockname()[:2])\n"
+        "        print(server.getsockname()[1], client.getsockname()[1])\n"
+        "        server.accept()[0].close(); client.close()\n"
+    )
+    worker, events, printed = _run(sensor, program)
+    ports = [tuple(map(int, line.split())) for line in printed.splitlines()]
+    accepts = [each for each in events if each.event_type == "tcp_accept" and each.pid == worker]
+    assert [(each.destination_address, each.destination_port) for each in accepts] == [
+        ("127.0.0.1", ports[0][1]),
+        ("::1", ports[1][1]),
+    ]
+    assert [each.fields["DestinationPort"] for each in accepts] == [str(port) for port, _ in ports]
+    assert {(each.event_class, each.comm) for each in accepts} == {(UNCOUNTED, accepts[0].comm)}
+    assert accepts[0].comm
+    assert [each.target for each in events if each.event_type == "tcp_listen" and each.pid == worker] == [
+        f"127.0.0.1 {ports[0][0]}",
+        f"::1 {ports[1][0]}",
+    ]
+
+
+@pytest.fixture
+def load(monkeypatch, tmp_path):
+    """Load the probes changed in one place, or with a smaller ring."""
+    programs = []
+
+    def loaded(pages, replace=("", "")):
+        source = tmp_path / "probes.c"
+        source.write_text(ebpf_program.PROBES.read_text("utf-8").replace(*replace), "utf-8")
+        monkeypatch.setattr(ebpf_program, "PROBES", source)
+        monkeypatch.setattr(ebpf_program, "RING_PAGES", pages)
+        try:
+            programs.append(ebpf_program.load_program())
+        except SensorUnavailableError as refused:
+            pytest.skip(refused.message)
+        return programs[-1]
+
+    yield loaded
+    for program in programs:
+        program.close()
+
+
+def test_what_a_full_ring_turns_away_is_counted(load):
+    program = load(pages=4)
+    raw = []
+    ring = RingBuffer(program.maps["records"], lambda record: raw.append(record) or True)
+    for _ in range(100):
+        subprocess.run(["/bin/true"], check=True)
+    lost = ProcessorTotals(program.maps["lost"])
+    ring.consume()
+    executed = sum(parse_header(record).kind == RecordKind.EXEC for record in raw)
+    assert lost.total(RecordKind.EXEC) > 0
+    assert executed + lost.total(RecordKind.EXEC) >= 100
+    assert lost.total(999) == 0
+    ring.close()
+    ring.close()
+
+
+def test_the_module_probe_works_on_a_tracepoint_with_the_same_field(load):
+    """This kernel may have no modules; a network device's name stands in for a module's."""
+    program = load(
+        pages=256,
+        replace=("#ifdef HAS_MODULES\nTRACEPOINT_PROBE(module, module_load)", "#if 1\nTRACEPOINT_PROBE(net, netif_rx)"),
+    )
+    raw = []
+    ring = RingBuffer(program.maps["records"], lambda record: raw.append(record) or True)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.sendto(b"x", ("127.0.0.1", 7010))
+    ring.poll(1000)
+    ring.consume()
+    ring.close()
+    names = [parse_module(record) for record in raw if parse_header(record).kind == RecordKind.MODULE]
+    assert "lo" in names
 
 
 def test_what_the_reader_itself_opens_and_connects_is_left_out(sensor, tmp_path):

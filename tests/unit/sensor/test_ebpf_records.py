@@ -6,11 +6,12 @@ import pytest
 from eguard.sensor.ebpf_records import (
     AT_FDCWD,
     RecordKind,
+    parse_contact,
     parse_exec,
     parse_file,
     parse_flow,
     parse_header,
-    parse_sender,
+    parse_module,
 )
 
 
@@ -59,4 +60,9 @@ def test_a_connection_carries_addresses_of_both_families_and_its_account():
 def test_the_server_that_a_process_turned_to_is_read_for_both_families():
     four = _header(RecordKind.DNS_SENDER) + struct.pack("=HH16sI", 2, 53, b"\x0a\x00\x00\x35", 0)
     six = _header(RecordKind.DNS_SENDER) + struct.pack("=HH16sI", 10, 53, ipaddress.IPv6Address("fd00::53").packed, 0)
-    assert (parse_sender(four), parse_sender(six)) == ("10.0.0.53", "fd00::53")
+    assert (parse_contact(four), parse_contact(six)) == (("10.0.0.53", 53), ("fd00::53", 53))
+
+
+def test_a_module_carries_its_name_and_the_kernels_padding_is_no_part_of_it():
+    raw = _header(RecordKind.MODULE, comm=b"modprobe") + b"nf_tables".ljust(64, b"\x00")
+    assert (parse_header(raw).comm, parse_module(raw)) == ("modprobe", "nf_tables")

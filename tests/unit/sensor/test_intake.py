@@ -28,9 +28,27 @@ def test_a_cap_thins_out_its_class_alone_and_counts_what_it_left_out():
     assert (received[EventClass.PROCESS_EXEC], sampled.sum()) == (20, 14)
 
 
+def test_the_lag_is_taken_at_the_hand_over_and_only_where_the_time_of_the_event_is_known(monkeypatch):
+    intake = EventIntake()
+    intake.add(_event(1.0, EventClass.PROCESS_EXEC), 1_000_000_000)
+    intake.add(_event(2.0, EventClass.PROCESS_EXEC), 2_500_000_000)
+    intake.add(_event(3.0, EventClass.DNS_QUERY))
+    monkeypatch.setattr("time.monotonic_ns", lambda: 3_000_000_000)
+    assert len(intake.take()) == 3
+    assert intake.counters.to_dict()["lag"] == {"events": 2, "mean_seconds": 1.25, "max_seconds": 2.0}
+    assert intake.counters.lag.read() == (2, 1.25, 2.0)
+    assert intake.counters.lag.peek() == (0, 0.0, 0.0)
+
+
 def test_uncounted_events_have_a_slot_of_their_own():
     intake = EventIntake()
     intake.add(_event(1.0, UNCOUNTED))
     intake.take()
-    assert intake.counters.to_dict() == {"received": {"other": 1}, "lost": {}, "sampled": {}, "unresolved": 0}
+    assert intake.counters.to_dict() == {
+        "received": {"other": 1},
+        "lost": {},
+        "sampled": {},
+        "unresolved": 0,
+        "lag": {"events": 0, "mean_seconds": 0.0, "max_seconds": 0.0},
+    }
     assert SensorCounters().to_dict()["received"] == {}
