@@ -7,7 +7,7 @@ carry no dataframe library, and a list of interned strings is what dictionary lo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -156,7 +156,10 @@ class EventBatch:
             parts = [getattr(batch, name) for batch in batches]
             columns[name] = np.concatenate(parts) if parts else ()
         for name in LIST_COLUMNS:
-            columns[name] = list(chain.from_iterable(getattr(batch, name) for batch in batches))
+            column: list[Any] = []
+            for batch in batches:
+                column.extend(getattr(batch, name))  # one list into another is a copy of memory; a chain goes by items
+            columns[name] = column
         return cls(**columns)
 
 

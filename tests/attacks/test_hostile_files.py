@@ -23,6 +23,7 @@ from eguard.events.parsers.archives import content_blocks
 
 RAW = Path(__file__).parents[2] / "data" / "raw"
 SAMPLES = {
+    "eguard-events": Path(__file__).parents[1] / "golden" / "recorded_events.jsonl",
     "sysmon": "endpoint-events/raw/cmd_sam_copy_esentutl.zip",
     "sysmon-csv": "endpoint-events/events.csv.gz",
     "defender": "endpoint-other-formats/mde_proc_cs1.csv.gz",
@@ -241,11 +242,12 @@ def test_any_bytes_are_answered(tmp_path, data, name, packer):
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=20)
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner))
-TELLING = st.sampled_from(["Security", "added", "1", "2020-01-01"])
+TELLING = st.sampled_from(["Security", "added", "1", "2020-01-01", "process_exec"])
 NAMES = st.sampled_from(
     [
         *("Channel", "EventID", "Hostname", "@timestamp", "TimeCreated", "SyslogMessage", "ProcessId", "Message"),
         *("hostIdentifier", "unixTime", "columns", "action", "name", "ts", "id.orig_h", "id_resp_p", "conn_state"),
+        *("time_unix", "host_id", "event_class", "comm", "fields", "counters"),
         *("orig_bytes", "query", "rule_id", "channel", "computer", "time", "event_id", "event_data", "HostName"),
     ]
 )
@@ -256,7 +258,7 @@ NAMES = st.sampled_from(
 def test_any_json_object_is_answered_by_every_json_format(tmp_path, row):
     path = tmp_path / "row"
     path.write_text(json.dumps(row) + "\n")
-    for name in ("sysmon", "osquery", "zeek", "auditd", "sigma-positives"):
+    for name in ("sysmon", "osquery", "zeek", "auditd", "sigma-positives", "eguard-events"):
         for event in parse(path, name)[0]:
             assert event.time_unix >= 0.0
             assert event.host_id

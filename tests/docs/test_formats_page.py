@@ -10,8 +10,8 @@ from eguard.events.parsers import FORMATS
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "formats.md").read_text()
 SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "eguard" / "events" / "parsers").glob("*.py")))
-GIVEN = r'(?:reason=|reject\(|skip\(|_refused\(|repairs\.append\(|return )"((?:\w+_)+\w+)"'
-CHOSEN = r'"(bad_csv|no_host|bad_time|no_rule)"'
+GIVEN = r'(?:reason=|reject\(|skip\(|repair\(|_refused\(|repairs\.append\(|return )"((?:\w+_)+\w+)"'
+CHOSEN = r'"(bad_csv|no_host|bad_time|no_rule|wrong_type)"'
 REASONS = sorted({*re.findall(GIVEN, SOURCE), *re.findall(CHOSEN, SOURCE)})
 
 

@@ -14,6 +14,7 @@ from eguard.events.parsers import (
     defender,
     messages_csv,
     osquery,
+    recorded_events,
     security_csv,
     sigma_positives,
     sysmon,
@@ -82,6 +83,13 @@ def _is_sigma_positives(head: str) -> bool:
 
 
 _ALL: Final = (
+    # First, since its text may quote the marks of any other.
+    Format(
+        "eguard-events",
+        "eGuard's own recording: what `eguard sensor watch --json` prints",
+        recorded_events.is_recording,
+        read_batches=recorded_events.read_batches,
+    ),
     Format(
         "sysmon", "Sysmon and Security logs as JSON lines; Sysmon for Linux in syslog", _is_windows_json, sysmon.read
     ),

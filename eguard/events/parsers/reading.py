@@ -145,13 +145,18 @@ def _gathered(batches: Iterable[EventBatch], size: int) -> Iterator[EventBatch]:
         for batch in batches:
             for part in (batch,) if len(batch) <= size else batch.chunks(size):
                 if rows + len(part) > size:
-                    yield EventBatch.concatenate(parts)
+                    yield _joined(parts)
                     parts, rows = [], 0
                 parts.append(part)
                 rows += len(part)
     except CorruptFileError:
         if rows:
-            yield EventBatch.concatenate(parts)
+            yield _joined(parts)
         raise
     if rows:
-        yield EventBatch.concatenate(parts)
+        yield _joined(parts)
+
+
+def _joined(parts: list[EventBatch]) -> EventBatch:
+    """Join batches; one alone is not copied."""
+    return parts[0] if len(parts) == 1 else EventBatch.concatenate(parts)

@@ -13,7 +13,7 @@ from eguard.errors import ParseError
 Fields = dict[str, str]
 _T = TypeVar("_T")
 #: First second of the year 10000; a later time is a mistake.
-_END_OF_TIME_UNIX: Final = 253_402_300_800.0
+END_OF_TIME_UNIX: Final = 253_402_300_800.0
 _LARGEST_INTEGER: Final = 2**63 - 1
 
 
@@ -62,7 +62,7 @@ def time_from_iso(text: str) -> float:
         seconds = moment.timestamp()
     except (TypeError, ValueError, OverflowError) as error:
         raise _refused("bad_time", text) from error
-    if not 0.0 <= seconds < _END_OF_TIME_UNIX:
+    if not 0.0 <= seconds < END_OF_TIME_UNIX:
         raise _refused("bad_time", text)
     return seconds
 
@@ -73,7 +73,7 @@ def time_from_seconds(value: Any) -> float:
         seconds = float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise _refused("bad_time", value) from error
-    if not 0.0 <= seconds < _END_OF_TIME_UNIX:
+    if not 0.0 <= seconds < END_OF_TIME_UNIX:
         raise _refused("bad_time", value)
     return seconds
 

@@ -132,7 +132,8 @@ def test_progress_names_each_source(workspace):
 
 
 def test_shipped_sources_exist_and_are_in_known_formats():
-    assert {entry.format for entry in SHIPPED_SOURCES} == FORMATS.keys()
+    # Recordings are made on the spot; none is shipped.
+    assert {entry.format for entry in SHIPPED_SOURCES} == FORMATS.keys() - {"eguard-events"}
     assert [entry.path for entry in SHIPPED_SOURCES if not (SHIPPED / entry.path).is_file()] == []
     assert len({entry.path for entry in SHIPPED_SOURCES}) == len(SHIPPED_SOURCES) == 28
 

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -7,6 +8,7 @@ from eguard.events import EventBatch
 from eguard.events.parsers import FORMATS, ParseReport, detect_format, read_batches, read_events
 
 SHIPPED = {
+    "eguard-events": Path(__file__).parents[3] / "golden" / "recorded_events.jsonl",
     "sysmon": "endpoint-events/raw/cmd_sam_copy_esentutl.zip",
     "sysmon-csv": "endpoint-events/events.csv.gz",
     "defender": "endpoint-other-formats/mde_proc_cs1.csv.gz",
