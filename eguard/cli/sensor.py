@@ -65,7 +65,8 @@ def watch(
     """Print what happens on this machine, one line an event, and the counts at the end.
 
     With `--json` every line is one JSON document; the last one holds `counters`: events received, lost and sampled by
-    class. Logs go to standard error. Such a recording can be replayed: its format is `eguard-events`.
+    class, and the lag, mean and largest, from the kernel's stamp to the hand-over. Logs go to standard error.
+    Such a recording can be replayed: its format is `eguard-events`.
 
     Examples: `sudo eguard sensor watch --duration 10`; `eguard sensor watch --sensor replay --file events.csv.gz`;
     `sudo eguard sensor watch --json > day.jsonl`.
@@ -85,8 +86,19 @@ def watch(
         pass
     finally:
         watched.close()
-    counters = {"counters": watched.counters.to_dict(), "sensor": watched.name}
-    typer.echo(json.dumps(counters, sort_keys=True) if as_json else f"{watched.name}: {counters['counters']}")
+    counters = watched.counters.to_dict()
+    if as_json:
+        typer.echo(json.dumps({"counters": counters, "sensor": watched.name}, sort_keys=True))
+        return
+    for name in ("received", "lost", "sampled"):
+        typer.echo(f"{watched.name}: {name} {_counts(counters[name])}")
+    typer.echo(f"{watched.name}: without a name {counters['unresolved']}")
+    lag = counters["lag"]
+    typer.echo(f"{watched.name}: lag mean {lag['mean_seconds']:.3f} s, largest {lag['max_seconds']:.3f} s")
+
+
+def _counts(by_class: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in by_class.items()) or "none"
 
 
 def _text_line(event: Any) -> str:
@@ -108,6 +120,7 @@ def parity(
     connects: Annotated[int, typer.Option("--connects", min=0, help="TCP connections, half of them IPv6.")] = 300,
     writes: Annotated[int, typer.Option("--writes", min=0, help="Files to write.")] = 300,
     queries: Annotated[int, typer.Option("--queries", min=0, help="DNS queries to send.")] = 200,
+    datagrams: Annotated[int, typer.Option("--datagrams", min=0, help="UDP datagrams, half of them IPv6.")] = 200,
     per_second: Annotated[float, typer.Option("--rate", min=1, help="How many of these in a second.")] = 200.0,
     keys: Annotated[
         Path | None, typer.Option("--keys", "-k", help="Folder of signing keys; the release key signs the record.")
@@ -116,9 +129,10 @@ def parity(
 ) -> None:
     """Measure how much each sensor sees of things that surely happen, and keep the record.
 
-    A script executes programs (some with hostile names), connects, writes files and asks for names, all on this
-    machine. Recall is the share that a sensor reported; key accuracy is the share of those under the right process and
-    parent names. Needs root. With `--keys` the record carries an Ed25519 signature over its canonical JSON.
+    A script executes programs (some with hostile names), connects and accepts, sends datagrams, writes files and asks
+    for names, all on this machine. Recall is the share that a sensor reported; key accuracy is the share of those
+    under the right process and parent names. Needs root. With `--keys` the record carries an Ed25519 signature over
+    its canonical JSON.
 
     Example: `sudo eguard sensor parity --out parity.json --keys keys`.
     """
@@ -132,7 +146,14 @@ def parity(
         from eguard.bundle.keys import load_keys
 
         signer = load_keys(keys)["targets"][0]
-    settings = Settings(execs=execs, connects=connects, writes=writes, queries=queries, per_second=per_second)
+    settings = Settings(
+        execs=execs,
+        connects=connects,
+        writes=writes,
+        queries=queries,
+        datagrams=datagrams,
+        per_second=per_second,
+    )
     record = measure_parity(sensor or list(LIVE_SENSORS), settings)
     document: dict[str, Any] = {"record": record}
     if signer is not None:
@@ -147,7 +168,7 @@ def parity(
         for name, result in record["sensors"].items()
         for event_class, each in result.get("classes", {}).items()
     ]
-    print_table("parity", ("sensor", "class", "done", "seen", "recall", "key accuracy"), rows)
+    print_table("parity", ("sensor", "what", "done", "seen", "recall", "key accuracy"), rows)
     for name, result in record["sensors"].items():
         typer.echo(f"{name}: {result['counters'] if result['works'] else result['reason']}")
 

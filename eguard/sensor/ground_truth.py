@@ -1,7 +1,8 @@
 """Things that happen by script, so that it is known what a sensor should have seen.
 
-Run as a program of its own (``python -m eguard.sensor.ground_truth SETTINGS``) it executes programs, connects, writes
-files and asks name servers, at a given pace, on loopback and in a temporary folder, and prints what it did.
+Run as a program of its own (``python -m eguard.sensor.ground_truth SETTINGS``) it executes programs, connects, accepts,
+sends datagrams, writes files and asks name servers, at a given pace, on loopback and in a temporary folder, and prints
+what it did.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Final
 import msgspec
 
 from eguard.sensor.names import comm_of_path
+from eguard.sensor.procfs import parse_stat
 
 #: The programs' names: ordinary, long, and such as somebody would choose to do harm.
 PROGRAM_NAMES: Final = (
@@ -34,6 +36,8 @@ PROGRAM_NAMES: Final = (
     b"(S) 1 2 3",
 )
 DNS_ADDRESS: Final = "127.7.7.53"
+_DATAGRAM_ADDRESSES: Final = ((socket.AF_INET, "127.7.7.77"), (socket.AF_INET6, "::1"))
+_FIRST_DATAGRAM_PORT: Final = 20_000
 _PARENTS: Final = 5
 
 
@@ -44,13 +48,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connects: int = 300
     writes: int = 300
     queries: int = 200
+    datagrams: int = 200
     per_second: float = 200.0
 
 
 class Deed(msgspec.Struct, frozen=True):
-    """One thing that was done: its class, what identifies it, and the process key it belongs to."""
+    """One thing that was done: its kind, what identifies it, and the process key it belongs to.
 
-    event_class: str
+    The kind is an event class, or the event type where a class has several: ``udp_connect``, ``tcp_accept``.
+    """
+
+    kind: str
     identity: str
     comm: str
     parent_comm: str
@@ -100,11 +108,14 @@ def _spawn(settings: Settings, share: range, paths: list[bytes]) -> Iterator[Dee
 def _share(settings: Settings, worker: int, folder: Path, servers: list[socket.socket]) -> list[Deed]:
     deeds = []
     own, parent = _own_comm(), _read_comm(os.getppid())
+    # The sockets that connections come to are the parent's.
+    listener = (parent, _read_comm(parent_of(os.getppid())))
     for number in _paced(range(worker, settings.connects, _PARENTS), settings.per_second):
         server = servers[number // _PARENTS % len(servers)]
         address, port = server.getsockname()[:2]
         with socket.create_connection((address, port)) as client:
             client.sendall(b"x" * number)
+            deeds.append(Deed("tcp_accept", "{} {}".format(*client.getsockname()), *listener))
         deeds.append(Deed("network_connect", f"{address} {port}", own, parent))
     for number in _paced(range(worker, settings.writes, _PARENTS), settings.per_second):
         path = folder / f"file-{number}"
@@ -116,7 +127,34 @@ def _share(settings: Settings, worker: int, folder: Path, servers: list[socket.s
             client.connect((DNS_ADDRESS, 53))
             client.send(question(name))
         deeds.append(Deed("dns_query", name, own, parent))
+    deeds += [
+        Deed("udp_connect", "{} {}".format(*send_datagram(number)), own, parent)
+        for number in _paced(range(worker, settings.datagrams, _PARENTS), settings.per_second)
+    ]
     return deeds
+
+
+def send_datagram(number: int) -> tuple[str, int]:
+    """Send a datagram to a port of its own, by another call each time, and return where it went."""
+    family, address = _DATAGRAM_ADDRESSES[number // 4 % 2]
+    destination = (address, _FIRST_DATAGRAM_PORT + number)
+    with socket.socket(family, socket.SOCK_DGRAM) as client:
+        if number % 4 == 0:
+            client.sendto(b"x", destination)
+        elif number % 4 == 1:
+            client.sendmsg([b"x"], [], 0, destination)
+        else:
+            client.connect(destination)
+            if number % 4 == 2:
+                client.send(b"x")
+            else:
+                os.write(client.fileno(), b"x")
+    return destination
+
+
+def parent_of(pid: int) -> int:
+    """Return the number of a process's parent."""
+    return parse_stat(Path(f"/proc/{pid}/stat").read_bytes()).parent_pid
 
 
 def question(name: str) -> bytes:

@@ -19,7 +19,7 @@ from eguard.events import Event, EventClass
 from eguard.sensor.ground_truth import Deed, Settings
 from eguard.sensor.selection import open_sensor
 
-RECORD_VERSION: Final = 1
+RECORD_VERSION: Final = 2
 _QUIET_SECONDS: Final = 1.5
 _CLASSES: Final = (
     EventClass.PROCESS_EXEC,
@@ -27,6 +27,8 @@ _CLASSES: Final = (
     EventClass.FILE_OPEN,
     EventClass.DNS_QUERY,
 )
+#: Event types that are judged by themselves: datagrams, of the class of connections, and what no class counts.
+_TYPES: Final = ("udp_connect", "tcp_accept")
 
 
 def measure_parity(names: Iterable[str], settings: Settings) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def measure_parity(names: Iterable[str], settings: Settings) -> dict[str, Any]:
     Returns
     -------
     dict
-        The record: machine, settings, and by sensor and class the number of things done, how many of them were seen,
+        The record: machine, settings, and by sensor and kind the number of things done, how many of them were seen,
         the recall, and the share of those seen whose process key was right.
     """
     return {
@@ -95,13 +97,15 @@ def compare(deeds: Iterable[Deed], events: Iterable[Event]) -> dict[str, dict[st
     """
     found: dict[tuple[str, str], list[Event]] = defaultdict(list)
     for event in events:
-        if event.event_class in _CLASSES:
+        if event.event_type in _TYPES:
+            found[event.event_type, _identity(event)].append(event)
+        elif event.event_class in _CLASSES:
             found[EventClass(event.event_class).name.lower(), _identity(event)].append(event)
-    totals = {each.name.lower(): [0, 0, 0] for each in _CLASSES}
+    totals = {name: [0, 0, 0] for name in (*(each.name.lower() for each in _CLASSES), *_TYPES)}
     for deed in deeds:
-        total = totals[deed.event_class]
+        total = totals[deed.kind]
         total[0] += 1
-        matches = found.get((deed.event_class, deed.identity))
+        matches = found.get((deed.kind, deed.identity))
         if matches:
             event = matches.pop(0)
             total[1] += 1
@@ -120,7 +124,7 @@ def compare(deeds: Iterable[Deed], events: Iterable[Event]) -> dict[str, dict[st
 def _identity(event: Event) -> str:
     if event.event_class == EventClass.PROCESS_EXEC:
         return str(event.pid)
-    if event.event_class == EventClass.NETWORK_CONNECT:
+    if event.event_class == EventClass.NETWORK_CONNECT or event.event_type in _TYPES:
         return f"{event.destination_address} {event.destination_port}"
     # Whose it was is what the key's accuracy says; here it only has to be the same thing.
     return event.target

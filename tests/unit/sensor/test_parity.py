@@ -58,13 +58,18 @@ def test_the_script_asks_what_it_says():
 
 @needs_root
 def test_the_script_does_as_much_as_it_is_told_to():
-    deeds = perform(Settings(execs=23, connects=7, writes=6, queries=5, per_second=2000))
-    count = {name: sum(deed.event_class == name for deed in deeds) for name in {deed.event_class for deed in deeds}}
-    assert count == {"process_exec": 23, "network_connect": 7, "file_open": 6, "dns_query": 5}
-    assert {deed.identity.rsplit(" ", 1)[0] for deed in deeds if deed.event_class == "network_connect"} == {
-        "127.0.0.1",
-        "::1",
+    deeds = perform(Settings(execs=23, connects=7, writes=6, queries=5, datagrams=9, per_second=2000))
+    count = {name: sum(deed.kind == name for deed in deeds) for name in {deed.kind for deed in deeds}}
+    assert count == {
+        "process_exec": 23,
+        "network_connect": 7,
+        "file_open": 6,
+        "dns_query": 5,
+        "udp_connect": 9,
+        "tcp_accept": 7,
     }
+    for kind, addresses in (("network_connect", {"127.0.0.1", "::1"}), ("udp_connect", {"127.7.7.77", "::1"})):
+        assert {deed.identity.rsplit(" ", 1)[0] for deed in deeds if deed.kind == kind} == addresses
     assert "worker-4" in {deed.comm for deed in deeds}
     assert r"\xff\xfe\xfd" in {deed.comm for deed in deeds}
 
@@ -73,9 +78,9 @@ def test_the_script_does_as_much_as_it_is_told_to():
 def test_the_record_is_complete_signed_and_says_what_ebpf_sees(tmp_path):
     signer = generate_keys(tmp_path / "keys")["targets"][0]
     out = tmp_path / "parity.json"
-    amounts = ["--execs", "120", "--connects", "40", "--writes", "40", "--queries", "20", "--rate", "400"]
+    amounts = ["--execs", "120", "--connects", "40", "--writes", "40", "--queries", "20", "--datagrams", "40"]
     arguments = ["sensor", "parity", "--sensor", "ebpf", "--out", str(out), "--keys", str(tmp_path / "keys")]
-    answer = CliRunner().invoke(app, [*arguments, *amounts, "--json"], catch_exceptions=False)
+    answer = CliRunner().invoke(app, [*arguments, *amounts, "--rate", "400", "--json"], catch_exceptions=False)
     assert answer.exit_code == 0
     document = json.loads(out.read_text("utf-8"))
     public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer.public_key.keyval["public"]))
@@ -88,5 +93,7 @@ def test_the_record_is_complete_signed_and_says_what_ebpf_sees(tmp_path):
         "network_connect": (40, 1.0, 1.0),
         "file_open": (40, 1.0, 1.0),
         "dns_query": (20, 1.0, 1.0),
+        "udp_connect": (40, 1.0, 1.0),
+        "tcp_accept": (40, 1.0, 1.0),
     }
     assert result["counters"]["lost"] == {}
