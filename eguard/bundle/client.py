@@ -14,7 +14,6 @@ Nothing is unpacked, nothing is executed. The trusted root is given once, at enr
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,29 +21,14 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from tuf.api.exceptions import (
-    BadVersionNumberError,
-    DownloadError,
-    DownloadHTTPError,
-    EqualVersionNumberError,
-    ExpiredMetadataError,
-    LengthOrHashMismatchError,
-    RepositoryError,
-    UnsignedMetadataError,
-)
+from tuf.api.exceptions import DownloadError, DownloadHTTPError, LengthOrHashMismatchError
 from tuf.api.metadata import Key, Metadata, Root, Targets
-from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater
 
 from eguard.bundle.manifest import MANIFEST_NAME, PROVENANCE_NAME, Manifest, check_files
+from eguard.bundle.refusals import as_bundle_errors
 from eguard.bundle.repository import write_durably
-from eguard.errors import (
-    BundleDigestError,
-    BundleError,
-    BundleExpiredError,
-    BundleRollbackError,
-    BundleSignatureError,
-)
+from eguard.errors import BundleDigestError, BundleError, BundleRollbackError, BundleSignatureError
 
 FLOOR_NAME: Final = "version-floor.json"
 _CHUNK_BYTES: Final = 65536
@@ -124,7 +108,7 @@ class BundleClient:
         download_dir = self.state_dir / "targets"
         metadata_dir.mkdir(parents=True, exist_ok=True)
         download_dir.mkdir(parents=True, exist_ok=True)
-        with _as_bundle_errors():
+        with as_bundle_errors():
             updater = Updater(
                 metadata_dir=str(metadata_dir),
                 metadata_base_url=f"{self._base_url}/metadata/",
@@ -134,6 +118,7 @@ class BundleClient:
                 bootstrap=self._trusted_root,
             )
             updater.refresh()
+            self._refuse_huge(updater, [MANIFEST_NAME])
             manifest = Manifest.from_bytes(self._download(updater, MANIFEST_NAME))
             self._refuse_huge(updater, [*manifest.files, PROVENANCE_NAME])
             files = {name: self._download(updater, name) for name in sorted(manifest.files)}
@@ -208,27 +193,3 @@ def _provenance_keys(metadata_dir: Path) -> tuple[Key, ...]:
     release = [root.keys[keyid] for keyid in root.roles["targets"].keyids]
     nightly = [delegations.keys[keyid] for keyid in delegations.roles["nightly"].keyids]
     return (*release, *nightly)
-
-
-@contextlib.contextmanager
-def _as_bundle_errors() -> Iterator[None]:
-    """Translate TUF's refusals into eGuard's error tree."""
-    try:
-        yield
-    except ExpiredMetadataError as error:
-        raise BundleExpiredError(
-            f"the bundle repository is stale: {error}",
-            remedy="Run `eguard bundle refresh` where the online keys are; agents keep their last good bundle.",
-        ) from error
-    except (BadVersionNumberError, EqualVersionNumberError) as error:
-        raise BundleRollbackError(
-            f"the repository offers an older version than this machine has seen: {error}"
-        ) from error
-    except UnsignedMetadataError as error:
-        raise BundleSignatureError(f"the repository's metadata is not signed by the trusted keys: {error}") from error
-    except LengthOrHashMismatchError as error:
-        raise BundleDigestError(f"the metadata differ from what was signed: {error}") from error
-    except (DeserializationError, RepositoryError) as error:
-        raise BundleSignatureError(f"the repository's metadata is damaged: {error}") from error
-    except DownloadError as error:
-        raise BundleError(f"the bundle repository cannot be read: {error}") from error

@@ -10,12 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from eguard.cli import bundle_client
 from eguard.cli.output import print_facts, print_json
 
 app = typer.Typer(
     help="Signed bundles: what agents load. `verify` is safe to run anywhere; `publish` needs the signing keys.",
     no_args_is_help=True,
 )
+app.add_typer(bundle_client.app, name="client")
 
 RepositoryOption = Annotated[
     Path, typer.Option("--repository", "-r", help="Folder of the TUF repository.", envvar="EGUARD_BUNDLE_REPOSITORY")
