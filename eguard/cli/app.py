@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from eguard import __version__
-from eguard.cli import alerts, bundle, config, ml, nac, sensor, simulate, store
+from eguard.cli import agent, alerts, bundle, config, doctor, ml, nac, sensor, simulate, store
 from eguard.errors import (
     BundleError,
     ConfigError,
@@ -40,9 +40,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(agent.app, name="agent")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(config.app, name="config")
+app.command()(doctor.doctor)
 app.add_typer(ml.app, name="ml")
 app.add_typer(nac.app, name="nac")
 app.add_typer(sensor.app, name="sensor")

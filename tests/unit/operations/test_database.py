@@ -1,0 +1,63 @@
+import sqlite3
+
+import pytest
+
+from eguard.fleet import FleetStore
+from eguard.operations import database
+
+
+def test_an_agent_needs_none(examine):
+    assert examine("database").state == "skipped"
+
+
+def test_without_sqlalchemy_the_reason_is_told(examine, monkeypatch):
+    monkeypatch.setattr(database, "find_spec", lambda _: None)
+    found = examine("database", database_url="sqlite:////nowhere/fleet.sqlite")
+    assert (found.state, "eguard[server]" in found.cause) == ("skipped", True)
+
+
+def test_a_migrated_database_is_fine(examine, tmp_path):
+    url = f"sqlite:///{tmp_path}/fleet.sqlite"
+    FleetStore.create(url).close()
+    assert examine("database", database_url=url).state == "ok"
+
+
+def test_a_missing_file_is_not_made(examine, tmp_path):
+    found = examine("database", database_url=f"sqlite:///{tmp_path}/fleet.sqlite")
+    assert (found.state, "there is no database" in found.cause) == ("failed", True)
+    assert not (tmp_path / "fleet.sqlite").exists()
+
+
+def test_a_database_of_something_else_is_told(examine, tmp_path):
+    connection = sqlite3.connect(tmp_path / "fleet.sqlite")
+    connection.execute("CREATE TABLE other (x)")
+    connection.close()
+    found = examine("database", database_url=f"sqlite:///{tmp_path}/fleet.sqlite")
+    assert (found.state, "not migrated" in found.cause) == ("failed", True)
+
+
+def test_a_schema_of_another_version_is_told(examine, tmp_path):
+    url = f"sqlite:///{tmp_path}/fleet.sqlite"
+    FleetStore.create(url).close()
+    connection = sqlite3.connect(tmp_path / "fleet.sqlite")
+    connection.execute("UPDATE fleet_schema_version SET version = 99")
+    connection.commit()
+    connection.close()
+    assert "schema 99" in examine("database", database_url=url).cause
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("nonsense", "not a database URL"),
+        ("mysql://eguard:hunter2@db.example/fleet", "no support for mysql"),
+        ("sqlite:///{tmp_path}/garbage", "not a database"),
+    ],
+    ids=["no url", "dialect", "garbage"],
+)
+def test_what_is_no_database_is_told_without_its_password(examine, tmp_path, url, says):
+    (tmp_path / "garbage").write_bytes(b"garbage" * 1000)
+    found = examine("database", database_url=url.format(tmp_path=tmp_path))
+    assert found.state == "failed"
+    assert says in found.cause
+    assert "hunter2" not in found.cause + found.remedy
