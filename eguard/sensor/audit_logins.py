@@ -148,7 +148,7 @@ class AuditLogins:
             self._stream.setblocking(False)  # noqa: FBT003 - the socket's own signature
             self._control = _netlink(0)
             self._control.settimeout(_ANSWER_SECONDS)
-        except (AttributeError, OSError) as error:
+        except OSError as error:
             self.reason = f"the audit group cannot be joined: {error}"
             self.close()
             return

@@ -11,6 +11,7 @@ import errno
 import os
 import select
 import socket
+import sys
 import time
 from typing import Final
 
@@ -149,17 +150,19 @@ class ProcConnectorSensor:
         self._watch.report(process, message.monotonic_ns, event_class, event_type)
 
 
-def _subscribe() -> socket.socket:
+def _subscribe(system: str = sys.platform) -> socket.socket:
     """Return a listening socket of the connector.
 
     Raises
     ------
     SensorUnavailableError
-        There is no such netlink family, the privilege is missing, or the kernel does not answer (as in a container).
+        This is no Linux, the privilege is missing, or the kernel does not answer (as in a container).
     """
+    if system != "linux":
+        raise SensorUnavailableError("the process connector exists on Linux only", remedy="Choose --sensor psutil.")
     try:
         connector = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_CONNECTOR)
-    except (AttributeError, OSError) as error:
+    except OSError as error:
         raise SensorUnavailableError(f"the process connector cannot be opened: {error}", remedy=_REMEDY) from error
     try:
         connector.bind((0, PROC_GROUP))

@@ -57,6 +57,26 @@ def test_a_connection_that_stays_is_seen_once_and_on_the_side_that_opened_it(sen
             accepted.close()
 
 
+@pytest.mark.parametrize("years", [10, -10])
+def test_a_step_of_the_calendar_starts_and_ends_no_process(sensor, monkeypatch, years):
+    step = years * 365 * 86_400
+    psutil = pytest.importorskip("psutil")
+    child = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        _gather(sensor, lambda event: event.pid == child.pid)
+        now, boot_time = time.time, psutil._pslinux.boot_time
+        monkeypatch.setattr(time, "time", lambda: now() + step)
+        monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot_time() + step)
+        events = [each for _ in range(3) for each in sensor.poll(0.15).rows()]
+        assert [each.event_type for each in events if each.pid == child.pid] == []
+    finally:
+        child.kill()
+        child.wait()
+    ended = _gather(sensor, lambda event: event.pid == child.pid)
+    assert (ended.event_type, ended.comm) == ("exit", "sleep")
+    assert abs(ended.time_unix - now() - step) < 60
+
+
 def test_a_look_without_news_waits_and_returns_an_empty_batch(sensor, monkeypatch):
     monkeypatch.setattr(sensor, "_next_look", time.monotonic() + 60)
     started = time.monotonic()
