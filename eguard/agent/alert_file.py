@@ -17,6 +17,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from eguard.agent.private_files import sync_folder
 from eguard.errors import AlertBufferError
 
 PAGE_BYTES: Final = 4096
@@ -74,8 +75,11 @@ def open_file(path: Path) -> sqlite3.Connection:
 
 def _claim(path: Path) -> None:
     """Make the file where it is missing, close it to others, and refuse what is no file of ours."""
+    flags = os.O_RDWR | os.O_CREAT
+    for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK"):
+        flags |= getattr(os, name, 0)  # Windows has none of them
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+        handle = os.open(path, flags, 0o600)
     except OSError as error:
         raise AlertBufferError(
             f"cannot open the alert buffer {path}: {error.strerror}",
@@ -85,14 +89,16 @@ def _claim(path: Path) -> None:
         ) from error
     try:
         found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        user = os.geteuid() if hasattr(os, "geteuid") else found.st_uid
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != user:
             raise AlertBufferError(
-                f"{path} is not a regular file of this user (user {os.geteuid()})",
+                f"{path} is not a regular file of this user (user {user})",
                 reason="unusable_file",
                 remedy="Remove it; the agent makes the file that it needs.",
                 path=str(path),
             )
-        os.fchmod(handle, 0o600)
+        if hasattr(os, "fchmod"):
+            os.fchmod(handle, 0o600)
     finally:
         os.close(handle)
 
@@ -148,11 +154,7 @@ def set_aside(path: Path, reason: str) -> Path:
     if journal.exists() and journal.stat().st_size:
         journal.replace(target.with_name(target.name + JOURNAL_SUFFIX))  # or it would be played into the new file
     path.replace(target)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
     return target
 
 

@@ -65,10 +65,7 @@ class Denylist:
     def strike(self, digest: str, reason: str, model_version: str, now_unix: float) -> int:
         """Note that a bundle killed its trial, on the disk, and return how many times it has.
 
-        Raises
-        ------
-        OSError
-            The disk refused. The strike counts until this process ends.
+        If the disk refuses, the log says so and the strike counts until this process ends.
         """
         before = self._entries.pop(digest, None)
         strikes = 1 + (before.strikes if before else 0)
@@ -76,7 +73,10 @@ class Denylist:
         while len(self._entries) > MAX_ENTRIES:
             del self._entries[next(iter(self._entries))]
         document = msgspec.json.encode({"format": 1, "bundles": self._entries})
-        write_private(self._path, msgspec.json.format(document, indent=2) + b"\n")
+        try:
+            write_private(self._path, msgspec.json.format(document, indent=2) + b"\n")
+        except OSError as error:
+            _log.error("cannot keep denylist", path=str(self._path), reason=str(error))
         return strikes
 
     def _read(self) -> dict[str, DeniedBundle]:

@@ -1,5 +1,6 @@
 """Everything that a repository, its host, a bundle or a crash may do to an agent's bundles, and what the agent does."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -482,6 +483,37 @@ def test_only_two_copies_stay(place_of_two):
     assert version_of(place_of_two.keeper().check()) == "three"
     assert len(kept_folders(place_of_two)) == 2
     assert not list((place_of_two.state / "kept").glob(".*"))
+
+
+@pytest.fixture
+def full_disk(place):
+    """Put the agent's state on a disk of its own, and fill it."""
+    away = place.state.with_name("away")
+    place.state.rename(away)
+    place.state.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", place.state]
+    mount = subprocess.run(command, check=False, capture_output=True, text=True)
+    if mount.returncode:
+        pytest.skip(f"cannot mount a small disk: {mount.stderr.strip()}")
+    shutil.copytree(away, place.state, dirs_exist_ok=True)
+    with contextlib.suppress(OSError), (place.state / "ballast").open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(b"x" * 4096)
+    yield place
+    subprocess.run(["umount", place.state], check=True)
+
+
+def test_a_full_disk_costs_the_update_and_not_the_bundle(full_disk):
+    full_disk.publish("two")
+    keeper = full_disk.keeper()
+    assert version_of(keeper.last_good()) == "one"
+    for _ in range(2):
+        with pytest.raises(BundleError):
+            keeper.check()
+    assert version_of(full_disk.keeper().last_good()) == "one"
+    (full_disk.state / "ballast").unlink()
+    assert version_of(keeper.check()) == "two"
+    assert version_of(full_disk.keeper().last_good()) == "two"
 
 
 # --- trust on first use ---

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import subprocess
 import sys
 
@@ -10,12 +9,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from eguard.agent import trial_runner
 from eguard.agent.load_trial import TrialAnswer, answer, encode_bundle, probe
-from eguard.agent.trial_runner import TrialLimits, try_out
 from eguard.bundle.manifest import Manifest, describe_file
 from eguard.detection.gate import CalibrationGroup, ConformalGate
-from eguard.errors import BundleLoadError, ModelError
+from eguard.errors import ModelError
 
 N_FEATURES = 5
 MANIFEST = Manifest(
@@ -83,55 +80,6 @@ def test_a_refusal_is_an_answer():
     changed = answer(encode_bundle(MANIFEST, {"rules.json": b"[ ]"}))
     assert changed.code == "bundle_digest"
     assert msgspec.json.decode(msgspec.json.encode(changed), type=TrialAnswer) == changed
-
-
-class NoPatience(TrialLimits):
-    """The wall clock alone is short."""
-
-    wall_seconds = 0.1
-
-
-def test_a_trial_that_takes_its_time_is_killed(tmp_path):
-    with pytest.raises(BundleLoadError, match=r"ran for longer than 0\.1 s"):
-        try_out(MANIFEST, FILES, NoPatience(1 << 28, 30.0), tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-#: In the place of the module: prints what it was given.
-SPY = """
-import os, resource, sys
-print(sorted(int(name) for name in os.listdir("/proc/self/fd"))[:-1], file=sys.stderr)
-print(sorted(os.environ), file=sys.stderr)
-print(os.getsid(0) == os.getpid(), file=sys.stderr)
-sys.exit(7)
-"""
-
-
-def test_a_trial_inherits_no_file_no_session_and_no_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("EGUARD_SECRET", "x")
-    reading, writing = os.pipe()
-    os.set_inheritable(writing, True)  # noqa: FBT003 - the standard library's signature
-    seen = []
-
-    class Spy(subprocess.Popen):
-        def __init__(self, command, **options):
-            super().__init__([command[0], "-c", SPY], **options)
-
-    monkeypatch.setattr(trial_runner.subprocess, "Popen", Spy)
-    monkeypatch.setattr(trial_runner, "_tail", lambda stream: seen.extend(read_lines(stream)) or "")
-    with pytest.raises(BundleLoadError, match="status 7"):
-        try_out(MANIFEST, FILES, TrialLimits(1 << 28, 30.0), tmp_path)
-    os.close(reading)
-    os.close(writing)
-    descriptors, names, leads = seen
-    assert descriptors == "[0, 1, 2]"
-    assert "EGUARD_SECRET" not in names
-    assert leads == "True"
-
-
-def read_lines(stream):
-    stream.seek(0)
-    return stream.read().decode().splitlines()
 
 
 LIMITS = """
