@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import os
 import pkgutil
 import platform
@@ -20,6 +21,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import structlog
 from rich.console import Console
 from rich.table import Table
 
@@ -35,6 +37,8 @@ def main() -> int:
     unknown = sorted(set(arguments.names) - set(names))
     if unknown:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(names)}")
+    # Log lines would be measured with what they tell of, and lie across the table.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     console = Console(stderr=True)
     rows: list[dict[str, Any]] = []
     for name in arguments.names or names:

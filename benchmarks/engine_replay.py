@@ -41,10 +41,10 @@ def run() -> list[dict[str, Any]]:
     hosts = _hosts()
     counting = EngineOptions(reservoir_events=0)
     scoring = EngineOptions(reservoir_events=1 << 40)
-    model = _model()
-    kept, _ = compile_rules(RAW / "sigma-rules" / "rules.ndjson.gz", RulesParams())
+    model, gate = trained_model()
+    content = rule_content()
     learn = max(_rate(hosts, counting, DetectionContent()) for _ in range(ROUNDS))
-    score = max(_rate(hosts, scoring, _content(kept), model) for _ in range(ROUNDS))
+    score = max(_rate(hosts, scoring, content, model, gate) for _ in range(ROUNDS))
     return [
         _row("engine: windows, drift, counts, learning", learn, "events/s", TARGET_EVENTS_PER_SECOND),
         _row(f"engine: full rows with scores ({model.kind})", score, "rows/s", TARGET_ROWS_PER_SECOND),
@@ -72,16 +72,23 @@ def _hosts() -> dict[str, list[EventBatch]]:
     return {host: list(events.take(np.flatnonzero(names == host)).chunks()) for host in np.unique(names).tolist()}
 
 
-def _content(kept: list[dict[str, Any]]) -> DetectionContent:
-    """Return the rules and a prefilter, with nothing remembered yet."""
+def rule_content() -> DetectionContent:
+    """Return the shipped rules and a prefilter."""
+    kept, _ = compile_rules(RAW / "sigma-rules" / "rules.ndjson.gz", RulesParams())
     return DetectionContent(
         rules=RuleSet.from_json({"format": 1, "rules": kept}),
         prefilter=CommandLinePrefilter({"mimikatz": 1, "sekurlsa::": 1, "-encodedcommand": 1}),
     )
 
 
+def trained_model() -> tuple[Model, ConformalGate]:
+    """Return the model that the pipeline trained, or a logistic one of its size where there is none; and a gate."""
+    model = _model()
+    group = CalibrationGroup(0.99, "calibrated", np.linspace(0.0, 1.0, CALIBRATION_SCORES))
+    return model, ConformalGate({"pooled": group}, 0.01, model.digest)
+
+
 def _model() -> Model:
-    """Return the model that the pipeline trained, or a logistic one of the same size where there is none."""
     try:
         return load_model(json.loads(MODEL.read_text()), expected_contract_sha256=contract_sha256())
     except (OSError, ModelError):
@@ -107,13 +114,13 @@ def _model() -> Model:
 
 
 def _rate(
-    hosts: dict[str, list[EventBatch]], options: EngineOptions, content: DetectionContent, model: Model | None = None
+    hosts: dict[str, list[EventBatch]],
+    options: EngineOptions,
+    content: DetectionContent,
+    model: Model | None = None,
+    gate: ConformalGate | None = None,
 ) -> float:
     """Return events a second over all hosts, each with an engine of its own."""
-    gate = None
-    if model is not None:
-        group = CalibrationGroup(0.99, "calibrated", np.linspace(0.0, 1.0, CALIBRATION_SCORES))
-        gate = ConformalGate({"pooled": group}, 0.01, model.digest)
     engines = {host: Engine(host, content, options, model=model, gate=gate) for host in hosts}
     done = 0
     begin = time.process_time()
