@@ -2,9 +2,6 @@
 
 `routing` says which shard has a key; `shared_block` holds the profiles that all of them see; `messages` and `columns`
 are what goes over; `worker` runs in a shard, `process` holds one from outside; `merging` puts their answers together
-and `stage` runs the whole as an engine's `LayerStage`.
+and `stage` runs the whole as an engine's `LayerStage`: `eguard.agent.shards.stage.make_stage` is the way in. Nothing is
+imported here, because every shard would pay for it when it starts.
 """
-
-from eguard.agent.shards.stage import LossTotals, ShardedStage, make_stage
-
-__all__ = ["LossTotals", "ShardedStage", "make_stage"]

@@ -16,7 +16,7 @@ def shard_of_key(key: ProcessKey, n_shards: int) -> int:
     Examples
     --------
     >>> [shard_of_key((name, "init"), 2) for name in ("sh", "cron", "sshd", "login")]
-    [1, 1, 1, 0]
+    [1, 0, 1, 0]
     """
     text = "\0".join(key).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) % n_shards

@@ -98,6 +98,12 @@ class SharedBlock:
         self._header[_VERSION] += 1
         return self.version
 
+    def detach(self) -> None:
+        """Go on with copies of all arrays; the memory is given back when nobody else holds an array over it."""
+        self._header = self._header.copy()
+        self.columns = {name: column.copy() for name, column in self.columns.items()}
+        self.serials = self.serials.copy()
+
     def fill(self, columns: Mapping[str, NDArray[Any]], serials: NDArray[np.int64]) -> None:
         """Take over what other arrays hold."""
         for name, column in self.columns.items():

@@ -157,7 +157,8 @@ class ShardedStage:
         windows.serials = stage._block.serials
         try:
             version = stage._block.begin(profiles.seeds.generation)
-            stage._shards = [_Shard(stage._started(version)) for _ in range(n_shards)]
+            for _ in range(n_shards):
+                stage._shards.append(_Shard(stage._started(version)))
             for number in range(n_shards):
                 stage._receive(number, version)
         except (ShardLostError, OSError):
@@ -247,8 +248,9 @@ class ShardedStage:
             shard.process.hang_up()
         for shard in self._shards:
             shard.process.end(until)
-        self._profiles.adopt({name: column.copy() for name, column in self._block.columns.items()})
-        self._windows.serials = self._block.serials.copy()
+        self._block.detach()
+        self._profiles.adopt(self._block.columns)
+        self._windows.serials = self._block.serials
         os.close(self._memory)
         self._memory = -1
 
