@@ -39,7 +39,7 @@ def show(
         print_json({"settings": [each.to_dict() for each in found], "unknown_variables": unknown})
         return
     rows = [(each.variable, _shown(each.value), each.origin, each.description) for each in found]
-    print_table("settings", ("variable", "value", "origin", "meaning"), rows)
+    print_table("settings", ("variable", "value", "origin", "meaning"), rows, numbers=False)
     for name in unknown:
         typer.echo(f"{printable(name)} is set, but there is no such setting", err=True)
 

@@ -49,7 +49,9 @@ def doctor(
         settings = load_agent_settings(config)
     except ConfigError as error:
         settings_error = error
-    examination = Examination(settings, server_settings, settings_error=settings_error, skip_sensors=skip_sensors)
+    examination = Examination(
+        settings, server_settings, settings_error=settings_error, config=config, skip_sensors=skip_sensors
+    )
     with progress_bar(quiet=as_json) as progress:
         checks = run_checks(examination, check or (), progress)
     counts = Counter(str(each.state) for each in checks)
@@ -69,7 +71,9 @@ def _print_checks(checks: list[Check]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"this machine, as user {os.geteuid()}", title_justify="left")
+    table = Table(
+        title="this machine" + (f", as user {os.geteuid()}" if hasattr(os, "geteuid") else ""), title_justify="left"
+    )
     table.add_column("check", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("cause, and what to do", overflow="fold")

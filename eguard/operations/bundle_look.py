@@ -90,6 +90,8 @@ def look_at_bundle(settings: AgentSettings, now_unix: float) -> BundleLook:
         bundle = _fetch(folder, RootOfTrust(state, folder, given).read(), state / _CLIENT_NAME / FLOOR_NAME)
     except BundleError as refusal:
         error = refusal
+    except PermissionError:
+        raise  # what is closed to this user says nothing about the agent
     except OSError as refusal:
         error = BundleError(
             f"{refusal.filename} cannot be read: {refusal.strerror}",
@@ -114,7 +116,7 @@ def _days_left(folder: Path, now_unix: float) -> dict[str, float]:
             expires = json.loads(path.read_bytes())["signed"]["expires"] if path else None
             if expires is not None:
                 found[role] = (datetime.fromisoformat(expires).timestamp() - now_unix) / 86_400.0
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # damaged metadata are the verification's to judge
     return found
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from eguard.errors import ConfigError
@@ -49,7 +50,7 @@ def public_key_of(path: Path) -> bytes:
             f"{path} is protected by a passphrase, which no agent can type",
             remedy=f"Store it without one, mode 0600: openssl pkey -in {path} -out NEWFILE",
         ) from error
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigError(
             f"{path} holds no private key in PEM: {error}", remedy="It must begin with -----BEGIN PRIVATE KEY-----."
         ) from error
@@ -57,18 +58,29 @@ def public_key_of(path: Path) -> bytes:
 
 
 def public_key_in(certificate: x509.Certificate) -> bytes:
-    """Return the public key of a certificate, as DER."""
-    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    """Return the public key of a certificate, as DER.
+
+    Raises
+    ------
+    ConfigError
+        The key is of a kind that cannot be read.
+    """
+    try:
+        return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(
+            f"the certificate's key cannot be read: {error}", remedy="Issue it for an EC (P-256) or RSA key."
+        ) from error
 
 
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
             return stream.read(_MAX_FILE_BYTES)
+    except PermissionError:
+        raise  # what is closed to this user says nothing about the agent
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error.strerror}", remedy="Correct the setting, or run it as the agent's user."
-        ) from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", remedy="Correct the setting.") from error
 
 
 def names_of(certificate: x509.Certificate) -> list[str]:

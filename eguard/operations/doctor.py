@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,6 +12,7 @@ from eguard.errors import ConfigError, EguardError
 from eguard.operations.check import Check, Finding, failed, skipped
 from eguard.operations.examination import CheckFunction, Examination
 
+_AS_AGENT: Final = "Run it as the agent's user, usually root: sudo eguard doctor"
 Progress = Callable[[str, int, int], None]
 
 
@@ -80,6 +82,15 @@ def run_checks(examination: Examination, names: Sequence[str] = (), progress: Pr
     return checks
 
 
+def _closed(cause: str, remedy: str) -> Finding:
+    return skipped(f"{cause}. {remedy}")
+
+
+def is_root() -> bool:
+    """Return whether this process may read everything; on other systems there is no such user."""
+    return os.geteuid() == 0 if hasattr(os, "geteuid") else False
+
+
 def _run(name: str, entry: CheckEntry, examination: Examination) -> Finding:
     if entry.needs_settings and not examination.has_settings:
         return skipped("the settings cannot be read; see the check settings")
@@ -89,9 +100,12 @@ def _run(name: str, entry: CheckEntry, examination: Examination) -> Finding:
         return skipped(f"the package {error.name!r} is not installed; see the check packages")
     except EguardError as error:
         return failed(error.message, error.remedy)
-    # Whatever the system refuses, the other checks go on.
+    # Whatever the system refuses, the other checks go on. What is closed to this user is open to the agent's.
+    except PermissionError as error:
+        finding = failed if is_root() else _closed
+        return finding(f"{error.strerror}: {error.filename or ''}".rstrip(": "), _AS_AGENT)
     except OSError as error:
         return failed(
             f"{error.strerror or error}: {error.filename or ''}".rstrip(": "),
-            "Run it as the agent's user, usually root: sudo eguard doctor",
+            _AS_AGENT,
         )

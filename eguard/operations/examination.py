@@ -32,6 +32,8 @@ class Examination:
         Where the fleet database is.
     settings_error : EguardError, optional
         Why there are no settings.
+    config : Path, optional
+        The TOML file that the settings came from, if not the one that EGUARD_CONFIG names.
     root : Path
         Where /proc, /sys, /lib and /run begin.
     clock : Clock, optional
@@ -51,6 +53,7 @@ class Examination:
         server_settings: ServerSettings | None = None,
         *,
         settings_error: EguardError | None = None,
+        config: Path | None = None,
         root: Path = Path("/"),
         clock: Clock | None = None,
         skip_sensors: bool = False,
@@ -58,6 +61,7 @@ class Examination:
         self._settings = settings
         self.server_settings = server_settings or ServerSettings()
         self.settings_error = settings_error
+        self.config = config
         self.root = root
         self.clock = clock or SystemClock()
         self.skip_sensors = skip_sensors
@@ -89,6 +93,11 @@ class Examination:
         """Return whether an earlier check found nothing that stops this one."""
         found = self.found.get(name)
         return found is None or found.state in {State.OK, State.WARNING}
+
+    def is_fine(self, name: str) -> bool:
+        """Return whether an earlier check, if it ran, found nothing to complain about."""
+        found = self.found.get(name)
+        return found is None or found.state in {State.OK, State.SKIPPED}
 
     def read_text(self, path: str) -> str:
         """Return a file below the root, empty if it cannot be read."""
@@ -143,12 +152,9 @@ class StoreLook:
         self.report: dict[str, Any] = {}
         try:
             self.exists = any(name.startswith("baselines.") for name in os.listdir(folder))  # noqa: PTH208 - names only
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self.exists = False
-        except OSError as error:
-            self.exists = True
-            self.error = BaselineStoreError(f"cannot open the store's folder {folder}: {error.strerror}")
-        if self.exists and self.error is None:
+        if self.exists:
             try:
                 self.recovered, self.report = read_store(folder)
             except BaselineStoreError as error:

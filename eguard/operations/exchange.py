@@ -46,6 +46,13 @@ def _judge_backlog(examination: Examination) -> Finding:
             "Start the agent and let it learn; see the check baseline_store.",
         )
     dirty, bodies, unsendable = _pending(examination)
+    facts = examination.store.recovered.facts
+    if not dirty and not facts.uploaded_sequence:
+        return warning(
+            f"nothing was learned yet that could be uploaded (no dirty keys), status {facts.status.name.lower()}",
+            "Let the agent watch for a while: the events of a window that stays open are learned after "
+            f"EGUARD_SETTLE_SECONDS={settings.settle_seconds:g}, and what it holds only once it has a verdict.",
+        )
     if not dirty:
         return ok("everything learned is uploaded: no key has changed since (no dirty keys)")
     if unsendable:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from eguard.errors import AlertBufferError
 from eguard.operations.check import Finding, failed, ok, skipped, warning
 from eguard.operations.examination import Examination
-
-_AS_AGENT: Final = "Run it as the agent's user: sudo eguard doctor"
 
 
 def check_baseline_store(examination: Examination) -> Finding:
@@ -17,7 +13,7 @@ def check_baseline_store(examination: Examination) -> Finding:
     if not look.exists:
         return skipped(f"there is no baseline in {look.folder}: nothing was learned yet, or it is kept elsewhere")
     if look.error is not None:
-        return failed(look.error.message, look.error.remedy or _AS_AGENT)
+        return failed(look.error.message, look.error.remedy)
     report = look.report
     if report["problems"]:
         said = "; ".join(f"{each['file']}: {each['reason']}" for each in report["problems"])

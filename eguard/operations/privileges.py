@@ -25,6 +25,8 @@ _USES: Final = {
     "DNS tap": ("NET_RAW",),
     "other users' processes": ("SYS_PTRACE", "DAC_READ_SEARCH"),
 }
+#: Checks that say better than the compiler what is in the way.
+_PREREQUISITES: Final = ("privileges", "kernel", "bcc", "kernel_headers", "tracefs", "tracepoints")
 _IN_PLACE: Final = {"BPF", "PERFMON"}
 
 
@@ -39,7 +41,7 @@ def check_privileges(examination: Examination) -> Finding:
     if int(user[1]) != 0:
         names = f" with {', '.join(sorted(held))}" if held else ""
         return examination.lacks_ebpf(
-            f"this process runs as user {user[1]}{names}; eBPF and the process connector need root",
+            f"this process runs as user {user[1]}{names}; eBPF needs root",
             "Run it as the agent runs: sudo eguard doctor",
         )
     held |= _IN_PLACE if "SYS_ADMIN" in held else set()
@@ -61,7 +63,9 @@ def check_ebpf(examination: Examination) -> Finding:
     found = next(each for each in examination.sensors if each.name == "ebpf")
     if found.works:
         return ok(f"probes attached; sees {', '.join(found.to_dict()['classes'])}")
-    return examination.lacks_ebpf(f"eBPF is not available: {found.reason}", found.remedy)
+    first = [name for name in _PREREQUISITES if not examination.is_fine(name)]
+    remedy = f"See first: {', '.join(first)}. {found.remedy}" if first else found.remedy
+    return examination.lacks_ebpf(f"eBPF is not available: {found.reason}", remedy)
 
 
 def check_sensor(examination: Examination) -> Finding:

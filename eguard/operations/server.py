@@ -131,6 +131,8 @@ def check_server_tls(examination: Examination) -> Finding:
         return skipped("EGUARD_SERVER is no https address; see the check transport")
     try:
         context = _context(examination)
+    except PermissionError:
+        raise  # what is closed to this user says nothing about the agent
     except (OSError, ssl.SSLError) as error:
         return failed(
             f"the TLS files cannot be used: {error}", "See the checks tls_files, tls_certificate, tls_authority."

@@ -40,7 +40,9 @@ def check_settings(examination: Examination) -> Finding:
             f"no such settings: {', '.join(unknown)}",
             "Correct or unset them; `eguard config show` lists the settings.",
         )
-    changed = [f"{each.variable} ({each.origin})" for each in explain_settings() if each.origin != "default"]
+    changed = [
+        f"{each.variable} ({each.origin})" for each in explain_settings(examination.config) if each.origin != "default"
+    ]
     return ok(f"set here: {', '.join(changed)}" if changed else "all settings have their defaults")
 
 

@@ -14,6 +14,7 @@ from eguard.operations.check import Finding, failed, ok, skipped, warning
 from eguard.operations.examination import Examination
 
 _MEBIBYTE: Final = 1 << 20
+_NOT_POSIX: Final = "looked at on POSIX systems only"
 #: Snapshots, journals and a bundle of each of two versions, beside the alert buffer.
 _WORKING_BYTES: Final = 256 * _MEBIBYTE
 _LEAST_BYTES: Final = 16 * _MEBIBYTE
@@ -29,6 +30,8 @@ _SLOW_SECONDS: Final = 0.5
 def check_state_folder(examination: Examination) -> Finding:
     """Check that the state folder is a real folder of this user that nobody else can enter."""
     folder = examination.settings.state_path
+    if os.name != "posix":
+        return skipped(_NOT_POSIX)
     try:
         found = folder.lstat()
     except FileNotFoundError:
@@ -57,6 +60,8 @@ def _judge_owner(folder: Path, found: os.stat_result) -> Finding:
 def check_durable_writes(examination: Examination) -> Finding:
     """Check that a file can be written, synced and renamed in the state folder."""
     folder = examination.settings.state_path
+    if os.name != "posix":
+        return skipped(_NOT_POSIX)
     if not folder.is_dir():
         return skipped(f"{folder} does not exist")
     try:
@@ -102,6 +107,8 @@ def _write_durably(folder: Path) -> float:
 def check_disk_space(examination: Examination) -> Finding:
     """Check that the file system has bytes and inodes for everything that the agent may keep."""
     settings = examination.settings
+    if os.name != "posix":
+        return skipped(_NOT_POSIX)
     folder = next(each for each in (settings.state_path, *settings.state_path.absolute().parents) if each.exists())
     found = os.statvfs(folder)
     free = found.f_bavail * found.f_frsize

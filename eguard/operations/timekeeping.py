@@ -63,7 +63,10 @@ def _known_times(examination: Examination) -> Iterator[tuple[float, str]]:
     yield Path(eguard.__file__).stat().st_mtime, "the installation of eGuard"
     if not examination.has_settings:
         return
-    recovered = examination.store.recovered
+    try:
+        recovered = examination.store.recovered
+    except PermissionError:  # the check baseline_store says so
+        return
     if recovered is not None and math.isfinite(recovered.facts.last_observed):
         yield recovered.facts.last_observed, "the last event in the baseline store"
 

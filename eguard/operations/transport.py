@@ -75,11 +75,10 @@ def check_tls_files(examination: Examination) -> Finding:
                 found = os.fstat(stream.fileno())
         except FileNotFoundError:
             return failed(f"{variable}={path} does not exist", f"Put the file there, or correct {variable}.")
+        except PermissionError:
+            raise  # what is closed to this user says nothing about the agent
         except OSError as error:
-            return failed(
-                f"{variable}={path} cannot be read: {error.strerror}",
-                "Run it as the agent's user (sudo eguard doctor), or hand the file to that user: sudo chown USER FILE",
-            )
+            return failed(f"{variable}={path} cannot be read: {error.strerror}", f"Correct {variable}.")
         if not stat.S_ISREG(found.st_mode):
             return failed(f"{variable}={path} is no regular file", f"Correct {variable}.")
         if variable == "EGUARD_TLS_KEY" and stat.S_IMODE(found.st_mode) & _OTHERS:
@@ -97,10 +96,10 @@ def check_tls_certificate(examination: Examination) -> Finding:
         return skipped(_NO_FILES)
     try:
         certificate = read_certificates(settings.tls_cert)[0]
-        key = None if settings.tls_key is None else public_key_of(settings.tls_key)
+        is_pair = settings.tls_key is None or public_key_of(settings.tls_key) == public_key_in(certificate)
     except ConfigError as error:
         return failed(error.message, error.remedy)
-    if key is not None and key != public_key_in(certificate):
+    if not is_pair:
         return failed(
             f"the key {settings.tls_key} does not belong to the certificate {settings.tls_cert}",
             "Put the pair that was issued together in place: the agent's own certificate comes first in its file.",

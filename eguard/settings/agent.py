@@ -71,7 +71,9 @@ class AgentSettings(BaseSettings):
         4096, ge=1, le=65_536, description="Most process keys with a baseline; the least recently seen is evicted."
     )
 
-    detection_shards: WholeNumber = Field(1, ge=1, le=64, description="Processes that detect, each for its own process keys.")
+    detection_shards: WholeNumber = Field(
+        1, ge=1, le=64, description="Processes that detect, each for its own process keys."
+    )
     sensor: SensorName = Field("auto", description="What watches the machine; auto takes the best that works.")
     require_ebpf: Switch = Field(default=False, description="Refuse to start with a lesser sensor than ebpf.")
     beacon_allow_list: NameList = Field(

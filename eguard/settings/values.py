@@ -46,12 +46,18 @@ def _split_names(value: Any) -> Any:
 
 def _path_or_none(value: Any) -> Any:
     """Take the empty text for no path: ``EGUARD_TLS_CERT=`` in a unit file means none."""
-    return None if value == "" else value
+    return None if value == "" else _checked_path(value)
 
 
 def _refuse_empty_path(value: Any) -> Any:
     if value == "":
         raise ValueError("a path is wanted; the empty text would mean the current folder")
+    return _checked_path(value)
+
+
+def _checked_path(value: Any) -> Any:
+    if "\x00" in str(value):
+        raise ValueError("a path holds no zero bytes")
     return value
 
 

@@ -4,6 +4,7 @@ from eguard.errors import BaselineStoreError, ConfigError
 from eguard.operations import CHECKS, SYMPTOMS, Examination, run_checks
 from eguard.operations.check import ok
 from eguard.operations.doctor import CheckEntry
+from eguard.sensor import Availability
 
 
 @pytest.mark.parametrize("name", sorted(CHECKS))
@@ -46,7 +47,7 @@ def test_without_settings_the_machine_is_still_checked():
 @pytest.mark.parametrize(
     ("error", "state", "says"),
     [
-        (PermissionError(13, "Permission denied", "/secret"), "failed", "Permission denied: /secret"),
+        (OSError(5, "Input/output error", "/secret"), "failed", "Input/output error: /secret"),
         (BaselineStoreError("no", remedy="yes"), "failed", "no"),
         (ModuleNotFoundError("No module", name="tuf"), "skipped", "'tuf' is not installed"),
     ],
@@ -65,3 +66,33 @@ def test_a_check_that_breaks_off_does_not_stop_the_others(settings, monkeypatch,
     first, second = run_checks(Examination(settings()), ("python", "packages"))
     assert (first.state, says in first.cause) == (state, True)
     assert second.state == "ok"
+
+
+@pytest.mark.parametrize(("user", "state"), [(0, "failed"), (1000, "skipped")], ids=["root", "somebody"])
+def test_what_is_closed_to_this_user_is_a_failure_for_root_alone(settings, monkeypatch, user, state):
+    def closed(_folder):
+        raise PermissionError(13, "Permission denied", "/var/lib/eguard/baseline")
+
+    monkeypatch.setattr("eguard.operations.examination.os.listdir", closed)
+    monkeypatch.setattr("eguard.operations.doctor.os.geteuid", lambda: user)
+    clock, store = run_checks(Examination(settings()), ("baseline_store", "clock"))
+    assert (store.state, "Permission denied: /var/lib/eguard/baseline" in store.cause) == (state, True)
+    assert "sudo eguard doctor" in store.cause + store.remedy
+    assert clock.state == "ok"
+
+
+def test_what_is_in_the_way_of_ebpf_comes_first(settings, machine):
+    (machine.modules / "build").unlink()
+    examination = Examination(settings(), root=machine.root)
+    examination.sensors = [
+        Availability("ebpf", works=False, reason="refused", remedy="Choose another."),
+        Availability("psutil", works=True),
+    ]
+    found = run_checks(examination, ("kernel", "kernel_headers", "tracefs", "ebpf"))[-1]
+    assert found.remedy == "See first: kernel_headers. Choose another."
+
+
+def test_settings_of_a_file_are_named_with_their_origin(settings, tmp_path):
+    (tmp_path / "agent.toml").write_text("max_profiles = 5\n")
+    found = run_checks(Examination(settings(max_profiles=5), config=tmp_path / "agent.toml"), ("settings",))[0]
+    assert found.cause == "set here: EGUARD_MAX_PROFILES (file)"

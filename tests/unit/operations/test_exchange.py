@@ -56,6 +56,16 @@ def test_changed_keys_wait_for_an_upload(examine, settings, learned):
     assert "5 % are, by a hash of EGUARD_AGENT_ID" in found.cause
 
 
+def test_nothing_learned_is_told_from_everything_uploaded(examine, settings):
+    here = settings(server=SERVER)
+    here.state_path.mkdir()
+    with BaselineStore.open(here.baseline_folder):
+        pass
+    found = examine("baseline_upload", with_settings=here)
+    assert (found.state, "nothing was learned yet" in found.cause) == ("warning", True)
+    assert "EGUARD_SETTLE_SECONDS=300" in found.remedy
+
+
 def test_no_dirty_keys_is_told(examine, settings, learned):
     learned(lambda store: store.acknowledge(KEYS, store.table.seq[store.table.index.lookup(KEYS)].tolist()))
     found = examine("baseline_upload", with_settings=settings(server=SERVER))

@@ -23,9 +23,19 @@ def test_unknown_key_is_named_with_its_file(tmp_path):
         ("require_ebpf = 2", "require_ebpf"),
         ("state_path = 3", "state_path"),
         ("beacon_allow_list = [1]", "beacon_allow_list"),
+        ('tls_key = "/a\\u0000b"', "tls_key"),
         ("[sensor]\nname = 'ebpf'", "sensor"),
     ],
-    ids=["switch for number", "nan", "word", "number for switch", "number for path", "number in list", "table"],
+    ids=[
+        "switch for number",
+        "nan",
+        "word",
+        "number for switch",
+        "number for path",
+        "number in list",
+        "zero byte",
+        "table",
+    ],
 )
 def test_bad_value_in_the_file_names_its_key_and_file(tmp_path, line, key):
     file = tmp_path / "agent.toml"
