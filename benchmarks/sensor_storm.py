@@ -1,4 +1,4 @@
-"""A storm of forks and executions under each sensor: events lost, share of a core, and how late the last event is."""
+"""A storm of forks and executions under each sensor: events lost, share of a core, and how late events are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from eguard.errors import SensorUnavailableError
-from eguard.events import EventClass
+from eguard.events import EventBatch, EventClass
 from eguard.sensor import open_sensor
 
 EXECUTIONS = 20_000
@@ -53,6 +53,8 @@ def run() -> list[dict[str, Any]]:
         for sensor in ("ebpf", "proc_connector"):
             try:
                 rows += _measure(sensor, storm, nothing)
+                if sensor == "ebpf":
+                    rows += _drain(storm, nothing)
             except SensorUnavailableError as refused:
                 print(f"{sensor}: {refused.message}", file=sys.stderr)
     return rows
@@ -72,19 +74,14 @@ def _storm(storm: Path, nothing: Path) -> float:
 def _measure(name: str, storm: Path, nothing: Path) -> list[dict[str, Any]]:
     sensor = open_sensor(name)
     seen = 0
-    lags: list[float] = []
+    sensor.counters.lag.read()
     try:
         cpu, started = _cpu_seconds(), time.perf_counter()
         workers = _start(storm, nothing)
         ended = None
         while ended is None or time.perf_counter() < ended + 1.0:
             batch = sensor.poll(0.05)
-            ours = (batch.event_class == EventClass.PROCESS_EXEC) & np.isin(
-                batch.parent_pid, [worker.pid for worker in workers]
-            )
-            if ours.any():
-                seen += int(ours.sum())
-                lags.append(time.time() - float(batch.time_unix[ours][0]))
+            seen += _executions(batch, workers)
             if ended is None and all(worker.poll() is not None for worker in workers):
                 ended = time.perf_counter()
         elapsed = ended - started
@@ -92,14 +89,50 @@ def _measure(name: str, storm: Path, nothing: Path) -> list[dict[str, Any]]:
     finally:
         sensor.close()
     lost = int(sensor.counters.lost.sum())
+    lag = sensor.counters.lag.read()
     return [
         _row(f"fork storm under {name}: rate", EXECUTIONS / elapsed, "execs/s"),
         _row(f"fork storm under {name}: executions not reported", EXECUTIONS - seen, "events", 0.0),
         _row(f"fork storm under {name}: events counted as lost", lost, "events"),
         _row(f"fork storm under {name}: without a name", sensor.counters.unresolved, "events"),
         _row(f"fork storm under {name}: share of a core", used / elapsed, "cores", TARGET_CPU_FRACTION),
-        _row(f"fork storm under {name}: largest lag", max(lags, default=0.0), "s"),
+        _row(f"fork storm under {name}: mean lag", lag.mean_seconds, "s"),
+        _row(f"fork storm under {name}: largest lag", lag.max_seconds, "s"),
     ]
+
+
+def _drain(storm: Path, nothing: Path) -> list[dict[str, Any]]:
+    """Let the storm pass unread, then take it in: how many executions in a second the reader is good for.
+
+    Two cores do not reach the 10,000 executions a second that it should bear; the ring remembers them instead.
+    """
+    sensor = open_sensor("ebpf")
+    seen = 0
+    try:
+        workers = _start(storm, nothing)
+        for worker in workers:
+            worker.wait()
+        cpu = _cpu_seconds()
+        while len(batch := sensor.poll(0.0)):
+            seen += _executions(batch, workers)
+        used = _cpu_seconds() - cpu
+    finally:
+        sensor.close()
+    return [
+        _row("fork storm read afterwards: executions not reported", EXECUTIONS - seen, "events", 0.0),
+        _row(
+            "fork storm read afterwards: cores at 10,000 execs/s",
+            used / EXECUTIONS * 10_000,
+            "cores",
+            TARGET_CPU_FRACTION,
+        ),
+    ]
+
+
+def _executions(batch: EventBatch, workers: list[subprocess.Popen[bytes]]) -> int:
+    """Return how many of the events are executions by the storm."""
+    is_ours = np.isin(batch.parent_pid, [worker.pid for worker in workers])
+    return int((is_ours & (batch.event_class == EventClass.PROCESS_EXEC)).sum())
 
 
 def _cpu_seconds() -> float:

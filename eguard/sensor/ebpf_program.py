@@ -22,8 +22,9 @@ from eguard.sensor.btf import KERNEL_BTF, member_offsets
 #: Where Debian's python3-bpfcc lies. Only this one package is taken from there, so nothing else of the system's Python
 #: is used.
 BCC_FOLDER: Final = "/usr/lib/python3/dist-packages"
-#: Size of the ring buffer, a power of two: 32 MiB hold about 90,000 executions.
-RING_PAGES: Final = 8192
+#: Size of the ring buffer, a power of two: 16 MiB hold about 40,000 executions. Its pages are mapped twice in a row, so
+#: that a record never breaks at the end, and twice the size is what the process seems to occupy.
+RING_PAGES: Final = 4096
 #: Longest time for the compiler.
 LOAD_SECONDS: Final = 120.0
 PROBES: Final = Path(__file__).with_name("probes.c")

@@ -145,7 +145,7 @@ def test_descriptors_come_over_in_their_order_and_are_closed_with_the_program(mo
         "class BPF:\n"
         "    funcs = {b'one': 1, b'two': 2}\n"
         "    def __init__(self, text, cflags):\n"
-        "        assert b'sched_process_exec' in text and '-DRING_PAGES=8192' in cflags\n"
+        "        assert b'sched_process_exec' in text and '-DRING_PAGES=4096' in cflags\n"
         "        self.tracepoint_fds = {b'sched:a': os.open('/dev/null', 0), b'sched:b': os.open('/dev/null', 0)}\n"
         "    def __getitem__(self, name): return Map(name)\n"
     )
