@@ -30,23 +30,28 @@ class DriftBank:
 
     Parameters
     ----------
-    capacity : int
-        Number of slots.
+    size : int
+        Number of slots to begin with; `grow` adds more.
     options : WindowOptions
         Tolerance, threshold and burn-in.
     """
 
-    def __init__(self, capacity: int, options: WindowOptions) -> None:
+    def __init__(self, size: int, options: WindowOptions) -> None:
         self._options = options
-        self._divergence = self._bank(capacity, floor=None)
-        self._rate = self._bank(capacity, floor=RATE_DEVIATION_FLOOR)
+        self._divergence = self._bank(size, floor=None)
+        self._rate = self._bank(size, floor=RATE_DEVIATION_FLOOR)
         self._alarms: dict[int, tuple[float, ...]] = {}
 
-    def _bank(self, capacity: int, floor: float | None) -> PageHinkleyBank:
+    def grow(self, size: int) -> None:
+        """Make room for `size` slots."""
+        self._divergence.grow(size)
+        self._rate.grow(size)
+
+    def _bank(self, size: int, floor: float | None) -> PageHinkleyBank:
         options = self._options
         bank = partial(
             PageHinkleyBank,
-            capacity,
+            size,
             delta=options.drift_delta,
             threshold=options.drift_threshold,
             min_instances=options.drift_burn_in,

@@ -55,7 +55,7 @@ class WindowBank:
         self._relearns = options.relearns_after_drift
         self._session = options.session
         self.test = WindowTest(options)
-        self.drift = DriftBank(capacity, options)
+        self.drift = DriftBank(min(_INITIAL_SLOTS, capacity), options)
         self._last: dict[int, ClosedWindow] = {}
         self.serials = np.zeros(capacity, dtype=np.int64)
         self._allocate(min(_INITIAL_SLOTS, capacity))
@@ -78,6 +78,7 @@ class WindowBank:
                 kept = getattr(self, name)
                 grown[: len(kept)] = kept
             setattr(self, name, grown)
+        self.drift.grow(n_slots)
 
     _counts: NDArray[np.int32]
     _filled: NDArray[np.int64]
@@ -123,7 +124,7 @@ class WindowBank:
         self._learned[within] = 0
         self._is_tainted[within] = False
         self._ended_high[within] = False
-        self.drift.reset(slots)
+        self.drift.reset(within)
         for slot in slots.tolist():
             self._last.pop(slot, None)
             self.test.forget(slot)

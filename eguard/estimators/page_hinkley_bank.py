@@ -76,6 +76,9 @@ class PageHinkleyBank:
         # What the ordinary update need not look for: streams to restart, and streams still in their burn-in.
         self._may_be_in_alarm = False
         self._may_be_burning_in = True
+        self._make_room(size)
+
+    def _make_room(self, size: int) -> None:
         self._slots = np.arange(size, dtype=np.intp)
         self._stamp = np.zeros(size, dtype=np.intp)
         # Work space: allocating a few hundred kilobytes an update costs as much as the arithmetic on them.
@@ -96,6 +99,16 @@ class PageHinkleyBank:
             raise EstimatorInputError("state", f"must have shape {self._state.shape}, got {array.shape}")
         self._state[:] = array
         self._may_be_in_alarm = self._may_be_burning_in = True
+
+    def grow(self, size: int) -> None:
+        """Make room for `size` streams, at least as many as there are; new ones have seen nothing."""
+        if size < len(self):
+            raise EstimatorInputError("size", f"must be at least {len(self)}, got {size!r}")
+        state = np.zeros((5, size))
+        state[:, : len(self)] = self._state
+        self._state = state
+        self._may_be_burning_in = True
+        self._make_room(size)
 
     @property
     def count(self) -> NDArray[np.float64]:

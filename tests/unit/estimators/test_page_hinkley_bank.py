@@ -129,3 +129,18 @@ def test_slots_and_values_that_do_not_fit_are_refused(argument, slots, x):
 def test_a_state_of_another_size_is_refused():
     with pytest.raises(EstimatorInputError, match="state"):
         raw_bank(3).restore(raw_bank(2).state)
+
+
+def test_a_bank_that_grows_goes_on_as_one_that_was_large_from_the_start():
+    rng = np.random.default_rng(5)
+    values = rng.gamma(2.0, size=(400, 6)) + np.where(np.arange(400)[:, None] > 200, 3.0, 0.0)
+    small, large = PageHinkleyBank(3, min_instances=20), PageHinkleyBank(6, min_instances=20)
+    slots = np.arange(6)
+    for turn, row in enumerate(values):
+        if turn == 150:
+            small.grow(6)
+        used = slots[:3] if turn < 150 else slots
+        assert small.update(used, row[used]).tolist() == large.update(used, row[used]).tolist()
+    assert np.array_equal(small.state, large.state)
+    with pytest.raises(EstimatorInputError, match="at least 6"):
+        small.grow(5)
