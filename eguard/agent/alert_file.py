@@ -146,13 +146,13 @@ def damage(error: sqlite3.Error) -> str:
 
 
 def set_aside(path: Path, reason: str) -> Path:
-    """Rename a damaged file so that it can be looked into, and return its new name. Only the latest one is kept."""
+    """Rename a damaged file so that it can be looked into, and return its new name. Only the latest one is kept.
+
+    Its journal needs no care: SQLite played it back when it opened the file, and discards one beside an empty file.
+    """
     target = path.with_name(f"{path.name}.damaged-{reason}")
     for earlier in path.parent.glob(f"{path.name}.damaged-*"):
         earlier.unlink()
-    journal = path.with_name(path.name + JOURNAL_SUFFIX)
-    if journal.exists() and journal.stat().st_size:
-        journal.replace(target.with_name(target.name + JOURNAL_SUFFIX))  # or it would be played into the new file
     path.replace(target)
     sync_folder(path.parent)
     return target

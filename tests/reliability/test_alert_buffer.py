@@ -208,6 +208,24 @@ def test_a_commit_broken_off_by_a_kill_is_read_as_if_it_had_not_begun(tmp_path):
         assert [each.body for each in buffer.oldest(3000)] == [each.body for each in reversed(found.newest)]
 
 
+def test_the_journal_of_a_damaged_file_is_not_played_into_the_new_one(tmp_path):
+    path, left = tmp_path / "alerts.db", tmp_path / "left" / "alerts.db"
+    with AlertBufferAt(path) as buffer:
+        buffer.append([alert(number, 2000) for number in range(2000)])
+        connection = buffer._open()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE alert SET body = zeroblob(2000)")
+        left.parent.mkdir()
+        shutil.copy(tmp_path / "alerts.db-journal", left.with_name("alerts.db-journal"))
+        connection.execute("ROLLBACK")
+    # The first page was not in the journal, or was not written back: what is played back is no database.
+    left.write_bytes(b"\xff" * path.stat().st_size)
+    with AlertBufferAt(left) as buffer:
+        buffer.append([alert("new")])
+        assert [waiting.alert_id for waiting in buffer.oldest(9)] == ["new"]
+        assert buffer.counts().set_aside_total == 1
+
+
 def test_no_buffer_and_no_database_are_told(tmp_path):
     with pytest.raises(AlertBufferError, match="there is no alert buffer"):
         read_buffer(tmp_path / "alerts.db", 5)

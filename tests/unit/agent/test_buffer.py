@@ -198,6 +198,12 @@ def test_a_commit_is_as_durable_as_the_disk(opened):
     assert buffer._connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
+def test_sqlite_itself_is_told_the_bound(opened):
+    buffer = opened(max_bytes=1_000_000)
+    buffer.counts()
+    assert buffer._connection.execute("PRAGMA max_page_count").fetchone() == (1_000_000 // PAGE_BYTES,)
+
+
 def overwrite(path, at, data):
     with path.open("r+b") as stream:
         stream.seek(at)
@@ -223,7 +229,7 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(opened, path, kind):
     buffer.append([alert("new")])
     assert ids(buffer) == ["new"]
     assert buffer.counts().set_aside_total == 1
-    (aside,) = [found for found in path.parent.iterdir() if ".damaged-" in found.name and "journal" not in found.name]
+    (aside,) = [found for found in path.parent.iterdir() if ".damaged-" in found.name]
     assert aside.read_bytes() == damaged
 
 
