@@ -68,6 +68,7 @@ _EVENT_TYPES: Final[dict[str, tuple[str, ...]]] = {
     "exit": ("process_termination",),
     "net": ("network_connection",),
     "connect": ("network_connection",),
+    "tcp_accept": ("network_connection",),
     "dns": ("dns_query",),
     "module_load": ("image_load",),
     "driver_load": ("driver_load",),

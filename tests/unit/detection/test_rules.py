@@ -70,6 +70,28 @@ def test_each_event_meets_the_rules_of_its_log_source_only():
     ]
 
 
+def test_a_connection_that_came_in_meets_rules_about_who_opened_it():
+    inbound = rule(
+        "ssh-from-outside",
+        [
+            "all",
+            ["equals", "Initiated", ["false"]],
+            ["equals", "DestinationPort", ["22"]],
+            ["endswith", "Image", ["/sshd"]],
+            ["not", ["cidr", "SourceIp", ["10.0.0.0/8"]]],
+        ],
+        category="network_connection",
+        product="linux",
+    )
+    rules = ruleset(inbound)
+    said = {"Initiated": "false", "SourceIp": "192.0.2.66", "DestinationIp": "10.0.0.1", "DestinationPort": "22"}
+    accept = {"source": "ebpf", "event_type": "tcp_accept", "image_path": "/usr/sbin/sshd", "comm": "sshd"}
+    assert titles(rules.match_event(event(**accept, fields=said)), rules) == ["ssh-from-outside"]
+    assert rules.match_event(event(**accept, fields=said | {"SourceIp": "10.9.9.9"})) == ()
+    outbound = {"event_class": EventClass.NETWORK_CONNECT, "event_type": "tcp_connect"}
+    assert rules.match_event(event(**accept | outbound, destination_address="192.0.2.66", destination_port=22)) == ()
+
+
 def test_an_unrecorded_folder_is_no_suspicious_folder():
     assert RULES.match_event(event(**EXEC, comm="svchost.exe")) == ()
     assert titles(RULES.match_event(event(**EXEC, comm="svchost.exe", image_path="D:\\svchost.exe"))) == ["odd-svchost"]
