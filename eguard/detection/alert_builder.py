@@ -97,6 +97,7 @@ class AlertBuilder:
         if scored.model is not None:
             explanations = list(explain_rows(scored.model, scored.features[rows], FEATURE_NAMES))
         batch = candidates.batch
+        has_kill_chain = candidates.has_kill_chain
         alerts = []
         for row, explained in zip(rows.tolist(), explanations, strict=True):
             matched = candidates.rules[row]
@@ -112,7 +113,7 @@ class AlertBuilder:
                     process_key=process_key,
                     confidence=Confidence(int(confidence[row])).name.lower(),
                     response=ALERT_ONLY if is_learning[row] else RESPOND,
-                    reasons=_reasons(candidates, row, content, scored.decision),
+                    reasons=_reasons(candidates, row, content, scored.decision, has_kill_chain=has_kill_chain[row]),
                     baseline_version=baseline_version,
                     contributions=explained.largest if explained else (),
                     logit=explained.logit if explained else None,
@@ -156,7 +157,12 @@ def _scores_at(scored: Scores, row: int) -> dict[str, Any]:
 
 
 def _reasons(
-    candidates: Candidates, row: int, content: DetectionContent, decision: GateDecision | None
+    candidates: Candidates,
+    row: int,
+    content: DetectionContent,
+    decision: GateDecision | None,
+    *,
+    has_kill_chain: np.bool_,
 ) -> tuple[str, ...]:
     reasons = []
     if candidates.has_indicator[row]:
@@ -164,7 +170,7 @@ def _reasons(
         reasons += [f"indicator {hit.value} ({hit.source})" for hit in hits]
     if candidates.rules[row]:
         reasons.append("rule")
-    if candidates.has_kill_chain[row]:
+    if has_kill_chain:
         reasons.append(f"kill chain: {', '.join(candidates.tactics[row])}")
     found = candidates.beacons[row]
     if found is not None:
