@@ -157,6 +157,8 @@ def _print_ranking(result: dict[str, Any]) -> None:
     print_facts({name: value for name, value in result.items() if not isinstance(value, dict | list)})
     print_facts({f"{name.replace('_', ' ')} {side}": result[name][side] for name in _BY_SIDE for side in result[name]})
     print_facts({f"left out: {name}": count for name, count in result["excluded"].items()})
+    for text in result["warnings"]:
+        print_facts({"warning": text})
     for text in result["damage"]:
         print_facts({"damage": text})
     rows = [

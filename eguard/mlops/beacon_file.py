@@ -30,12 +30,16 @@ Progress = Callable[[str, int, int], None]
 PRIVATE_NETWORKS: Final = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 _CALIBRATION_NAMES: Final = ("beacon-calibration.json", "calibration.json")
 _SEED: Final = 0
-#: Verdict on a regular caller from outside with which nobody talks.
-_SCANNER: Final = {
-    "verdict": "not_conversing",
-    "reason": "it calls in and payload does not go both ways in most of its connections: scanners and password "
-    "guessers keep time too",
-}
+#: From this share of its connections on a pair is one of pings.
+_MIN_SHARE_COPIES: Final = 0.5
+_NOT_CONVERSING: Final = "not_conversing"
+_SCANNER: Final = (
+    "in most of its connections payload does not go both ways, or they are pings: scanners, password guessers and "
+    "monitors keep time too"
+)
+#: Why a regular caller with which nobody talks is no beacon: one from outside, and one of which nobody knows.
+_FROM_OUTSIDE: Final = f"it calls in and {_SCANNER}"
+_FROM_ANYWHERE: Final = f"{_SCANNER}. If the source is your own host, name its network with --network"
 
 
 def read_beacon_calibration(path: Path) -> BeaconCalibration:
@@ -93,7 +97,8 @@ def rank_beacons(
     direction : {"auto", "outbound", "inbound", "all"}
         Which pairs are ranked: outbound ones, and where none of them can be scored the inbound ones, if left to itself.
         The threshold was set on outbound pairs. Inbound ones are full of scanners and password guessers, which keep
-        time: they are ranked behind those that converse, and are no beacons.
+        time: they are ranked behind those that converse, and are no beacons. Where no source is an own host, this
+        holds for every pair, and ``warnings`` says so.
     top : int
         Pairs in the ranking; 0 for all.
     progress : callable, optional
@@ -102,7 +107,8 @@ def rank_beacons(
     Returns
     -------
     dict
-        Counts, damage, the fleet, and the ranking: score, parts, period, information, rarity, verdict and reason.
+        Counts, damage, warnings, the fleet, and the ranking: score, parts, period, information, rarity, verdict
+        and reason.
 
     Raises
     ------
@@ -122,7 +128,10 @@ def rank_beacons(
     n_own = len(np.unique(pairs.host[is_own]))
     sides = {"outbound": is_own, "inbound": ~is_own} if n_own else {"outbound": ~is_own, "inbound": is_own}
     # A log without answers' sizes cannot tell who converses.
-    is_scanner = sides["inbound"] & ~conversing(pairs) & bool(pairs.received_bytes.any())
+    has_answers = bool(pairs.received_bytes.any())
+    # Without own hosts nobody knows which pairs are inbound, and the log of a public server holds little else.
+    is_stranger = sides["inbound"] if n_own else sides["outbound"]
+    is_scanner = is_stranger & (~conversing(pairs) & has_answers | _echoing(pairs))
     is_beacon = (scored.score > (np.inf if threshold is None else threshold)) & ~is_scanner
     if direction == "auto":
         has_scored = {side: bool((rows & scored.regularity.is_scored).any()) for side, rows in sides.items()}
@@ -134,6 +143,7 @@ def rank_beacons(
     return {
         "inputs": inputs,
         "damage": [entry["damage"] for entry in inputs if entry["damage"]],
+        "warnings": [] if n_own or not len(pairs) else [_warning(is_named=bool(networks), has_answers=has_answers)],
         "threshold": threshold,
         "alpha": None if calibration is None else calibration.alpha,
         "is_advisory": calibration is None or calibration.insufficient_calibration,
@@ -147,10 +157,38 @@ def rank_beacons(
         "ranking": [
             {"rank": rank, "direction": "outbound" if sides["outbound"][row] else "inbound"}
             | _entry(scored, row, threshold, n_own)
-            | (_SCANNER if is_scanner[row] and scored.regularity.is_scored[row] else {})
+            | (
+                {"verdict": _NOT_CONVERSING, "reason": _FROM_OUTSIDE if n_own else _FROM_ANYWHERE}
+                if is_scanner[row] and scored.regularity.is_scored[row]
+                else {}
+            )
             for rank, row in enumerate(shown, start=1)
         ],
     }
+
+
+def _echoing(pairs: BeaconPairs) -> NDArray[np.bool_]:
+    """Return which pairs are pings: no port, and what comes back is as long as what was sent, in half of the cases.
+
+    The kernel answers a ping by itself, so payload both ways is no conversation there.
+    """
+    row = np.repeat(np.arange(len(pairs)), pairs.n_observations)
+    is_copy = (pairs.sent_bytes > 0.0) & (pairs.sent_bytes == pairs.received_bytes)
+    copies = np.bincount(row, is_copy, minlength=len(pairs))
+    has_no_port = np.array([name.endswith(":0") for name in pairs.destinations], bool)[pairs.destination]
+    is_echoing: NDArray[np.bool_] = has_no_port & (copies >= _MIN_SHARE_COPIES * pairs.n_observations)
+    return is_echoing
+
+
+def _warning(*, is_named: bool, has_answers: bool) -> str:
+    """Say what it means that no source is known as an own host."""
+    why = "no source is in the networks that were named" if is_named else "no private address is a source"
+    effect = (
+        "callers without payload both ways are taken for scanners, even if they are your own"
+        if has_answers
+        else "and as the log holds no sizes of answers, scanners may be among the beacons"
+    )
+    return f"{why}, so nobody knows who calls out and who calls in: {effect}. Name your networks with --network."
 
 
 def _find(folder: Path) -> Path:
