@@ -20,6 +20,7 @@ from eguard.agent.bundle_watch import BundleWatch
 from eguard.agent.bundles import NewBundle
 from eguard.agent.clock_watch import ClockWatch
 from eguard.agent.learning import BaselineKeeper
+from eguard.agent.memory import give_back_memory
 from eguard.agent.outlets import AlertOutlet
 from eguard.agent.sensing import Sensing
 from eguard.agent.timers import Timers
@@ -159,6 +160,7 @@ class AgentRuntime:
         )  # fmt: skip
         self.bundle = bundle
         self.totals.bundles_loaded += 1
+        give_back_memory()
         _log.info(
             "loaded bundle",
             digest=bundle.digest,
