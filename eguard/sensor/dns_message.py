@@ -21,7 +21,11 @@ _MAX_NAME_BYTES: Final = 255
 
 
 class DnsPacket(NamedTuple):
-    """A query with the addresses it travels between. `name` has no final dot; the root is ``.``."""
+    """What went to a name server's port, with the addresses it travels between.
+
+    `name` is what the query asks for, without final dot; the root is ``.``. It is empty if the packet is no query: the
+    port alone makes no name server of whoever is behind it.
+    """
 
     name: str
     source_address: str
@@ -32,20 +36,30 @@ class DnsPacket(NamedTuple):
 
 
 def parse_query_packet(packet: bytes) -> DnsPacket | None:
-    """Read an IPv4 or IPv6 packet that carries a DNS query over UDP; None if it carries anything else."""
+    """Read an IPv4 or IPv6 packet that goes to port 53 over UDP; None if it goes elsewhere or is an answer."""
     try:
         if packet[0] >> 4 == 4:
             source, destination, udp = _ipv4(packet)
         else:
             source, destination, udp = _ipv6(packet)
-        source_port, destination_port = struct.unpack_from(">HH", packet, udp)
+        source_port, destination_port = struct.unpack_from(">HH4x", packet, udp)
         if destination_port != DNS_PORT:
             return None
-        payload = packet[udp + _UDP_HEADER_BYTES :]
-        name = parse_question(payload)
     except (IndexError, struct.error, ValueError):
         return None
+    payload = packet[udp + _UDP_HEADER_BYTES :]
+    if is_response(payload):
+        return None
+    try:
+        name = parse_question(payload)
+    except (IndexError, ValueError):
+        name = ""
     return DnsPacket(name, source, source_port, destination, destination_port, len(payload))
+
+
+def is_response(message: bytes) -> bool:
+    """Return whether a message is an answer, as far as its header says."""
+    return len(message) >= _DNS_HEADER.size and bool(_DNS_HEADER.unpack_from(message)[1] & _RESPONSE_FLAG)
 
 
 def parse_question(message: bytes) -> str:

@@ -60,7 +60,7 @@ _FILTER: Final = (
 
 @dataclass(frozen=True, slots=True)
 class DnsQuery:
-    """A query and the process that sent it; pid 0 if it could not be told."""
+    """A query and the process that sent it; pid 0 if it could not be told. Without a name it is no query."""
 
     time_unix: float
     name: str
@@ -70,14 +70,14 @@ class DnsQuery:
     payload_bytes: int
 
     def to_event(self, process: KnownProcess, host_id: str, source: str) -> Event:
-        """Return the query as an event of `process`."""
+        """Return the query as an event of `process`; what only went to the port of queries is a connection."""
         return describe_event(
             process,
             time_unix=self.time_unix,
             host_id=host_id,
             source=source,
-            event_class=EventClass.DNS_QUERY,
-            event_type="dns_query",
+            event_class=EventClass.DNS_QUERY if self.name else EventClass.NETWORK_CONNECT,
+            event_type="dns_query" if self.name else "udp_connect",
             target=self.name,
             destination_address=self.destination_address,
             destination_port=self.destination_port,

@@ -255,12 +255,13 @@ class EbpfSensor:
     def _contacted(self, header: RecordHeader, raw: bytes) -> None:
         process = self._process(header)
         address, port = parse_contact(raw)
-        # Where queries are read, a query is one event already.
-        is_counted = port != DNS_PORT or EventClass.DNS_QUERY not in self.classes
+        if port == DNS_PORT and EventClass.DNS_QUERY in self.classes:
+            # Of all that goes to that port the tap tells: as a query, or as a datagram that is none.
+            return
         self._report(
             header,
             process,
-            EventClass.NETWORK_CONNECT if is_counted else UNCOUNTED,
+            EventClass.NETWORK_CONNECT,
             "udp_connect",
             destination_address=address,
             destination_port=port,

@@ -139,9 +139,15 @@ def test_queries_belong_to_the_process_that_asked_even_when_it_has_gone(sensor):
         "connected.connect(('127.0.0.98', 53)); connected.send(question)\n"
         "socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(question, ('::1', 53))\n"
         "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendmsg([question], [], 0, ('127.0.0.97', 53))\n"
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'no query', ('127.0.0.95', 53))\n"
     )
     worker, events, _ = _run(sensor, program, QUESTION.hex())
     asked = [each for each in events if each.target == "ebpf.test"]
+    # What is no query is a connection to that port, once.
+    others = [each for each in events if each.pid == worker and each.destination_port == 53 and not each.target]
+    assert [(each.event_type, each.event_class, each.destination_address) for each in others] == [
+        ("udp_connect", EventClass.NETWORK_CONNECT, "127.0.0.95")
+    ]
     assert sorted(each.destination_address for each in asked) == ["127.0.0.97", "127.0.0.98", "::1"]
     assert {each.pid for each in asked} == {worker}
 

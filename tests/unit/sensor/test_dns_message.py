@@ -45,7 +45,16 @@ def test_anything_else_is_left_alone(packet):
 
 def test_every_truncation_is_no_query():
     packet = _ipv4(QUESTION)
-    assert [length for length in range(len(packet) - 4) if parse_query_packet(packet[:length])] == []
+    cut = [parse_query_packet(packet[:length]) for length in range(len(packet) - 4)]
+    assert {each.name for each in cut if each is not None} == {""}
+    assert cut[:28] == [None] * 28
+
+
+def test_what_is_no_query_but_goes_to_that_port_has_no_name_and_answers_are_left_alone():
+    beacon = parse_query_packet(_ipv4(b"any bytes that are no query"))
+    assert (beacon.name, beacon.destination_address, beacon.payload_bytes) == ("", "10.0.0.53", 27)
+    assert parse_query_packet(_ipv4(b"")).name == ""
+    assert parse_query_packet(_ipv4(QUESTION[:2] + b"\x81\x80" + QUESTION[4:])) is None
 
 
 def test_hostile_labels_are_escaped_and_cannot_forge_a_dot():
