@@ -108,7 +108,9 @@ class PsutilSensor:
         if not report:
             return
         for process, created in started:
-            self._add(process, created, EventClass.PROCESS_EXEC, "exec")
+            # Of all that is found, only this says when it happened; how late that is goes by the steady clock.
+            started_ns = time.monotonic_ns() - int(max(now - created, 0.0) * 1e9)
+            self._add(process, created, EventClass.PROCESS_EXEC, "exec", started_ns)
         for pid, address, port in connected:
             process = self._by_pid.get(pid) or KnownProcess(pid)
             self._add(
@@ -190,15 +192,22 @@ class PsutilSensor:
         self._sessions = sessions
         return new
 
-    def _add(self, process: KnownProcess, time_unix: float, event_class: EventClass, kind: str, **columns: Any) -> None:
-        self._intake.add(
-            describe_event(
-                process,
-                time_unix=time_unix,
-                host_id=self.host_id,
-                source=self.name,
-                event_class=event_class,
-                event_type=kind,
-                **columns,
-            )
+    def _add(
+        self,
+        process: KnownProcess,
+        time_unix: float,
+        event_class: EventClass,
+        kind: str,
+        monotonic_ns: int = 0,
+        **columns: Any,
+    ) -> None:
+        event = describe_event(
+            process,
+            time_unix=time_unix,
+            host_id=self.host_id,
+            source=self.name,
+            event_class=event_class,
+            event_type=kind,
+            **columns,
         )
+        self._intake.add(event, monotonic_ns)

@@ -40,6 +40,9 @@ def test_a_process_that_stays_is_seen_to_start_and_to_end(sensor):
     assert started.parent_comm
     assert ended.comm == "sleep"
     assert sensor.counters.received[EventClass.PROCESS_EXEC] >= 1
+    lag = sensor.counters.lag.peek()
+    assert lag.events >= 1
+    assert 0 < lag.max_seconds < 10
 
 
 def test_a_connection_that_stays_is_seen_once_and_on_the_side_that_opened_it(sensor):
