@@ -223,8 +223,9 @@ def _handshake_failure(error: ssl.SSLError) -> Finding:
     reason = (error.reason or str(error)).replace("_", " ").lower()
     if "alert" in reason and ("certificate" in reason or "unknown ca" in reason or "access denied" in reason):
         return failed(
-            f"the server refuses this agent's certificate: {reason}",
-            "Issue the agent a certificate from an authority that the server trusts, and see the checks tls_*.",
+            f"the server refuses this agent's certificate: {reason.rpartition('alert ')[2]}",
+            "See the checks tls_certificate and tls_authority; if both are fine, the server trusts another authority: "
+            "issue the agent a certificate from one that it trusts.",
         )
     if "wrong version number" in reason or "http request" in reason:
         return failed("the server does not speak TLS at this port", "Correct the port in EGUARD_SERVER.")

@@ -167,7 +167,9 @@ def _verify(examination: Examination, names: str) -> Finding:
     if refusal:
         return failed(
             f"a server that trusts {settings.tls_ca} refuses {settings.tls_cert}: {refusal}",
-            "Put the authority that issued the certificate into EGUARD_TLS_CA, and intermediate certificates behind "
-            "the agent's own into EGUARD_TLS_CERT.",
+            "Issue a certificate for client authentication (extended key usage clientAuth)."
+            if "purpose" in refusal
+            else "Put the authority that issued the certificate into EGUARD_TLS_CA, and intermediate certificates "
+            "behind the agent's own into EGUARD_TLS_CERT.",
         )
     return ok(f"{names}; the agent's certificate verifies against it")

@@ -1,11 +1,12 @@
 """Pages that code writes are what the code would write now."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from eguard.cli.reference import cli_markdown, generated_pages, params_markdown
-from eguard.settings import SETTINGS_CLASSES, AgentSettings
+from eguard.settings import SETTINGS_CLASSES, AgentSettings, load_agent_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,3 +38,18 @@ def test_every_setting_has_a_meaning_and_a_line_in_the_example():
     assert [
         key for key in AgentSettings.model_fields if not any(x.startswith(f"#EGUARD_{key.upper()}=") for x in lines)
     ] == []
+
+
+def test_the_example_with_every_line_in_effect_gives_the_defaults(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("EGUARD_")]:
+        monkeypatch.delenv(name)
+    defaults = load_agent_settings()
+    lines = [
+        line[1:] for line in generated_pages()["deploy/eguard.env.example"]().splitlines() if line.startswith("#EGUARD")
+    ]
+    given = dict(line.split("=", 1) for line in lines)
+    assert given.pop("EGUARD_CONFIG") == "/etc/eguard/agent.toml"
+    for variable, value in given.items():
+        if value:
+            monkeypatch.setenv(variable, value)
+    assert load_agent_settings() == defaults

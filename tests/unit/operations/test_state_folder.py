@@ -91,6 +91,21 @@ def test_a_disk_that_is_really_full(examine, full_disk):
     assert examine("disk_space").state == "failed"
 
 
+@pytest.mark.parametrize("call", [1, 2], ids=["file", "folder"])
+def test_a_sync_that_fails_is_told(examine, state, monkeypatch, call):
+    calls = []
+
+    def sync(_handle):
+        calls.append(1)
+        if len(calls) == call:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    found = examine("durable_writes")
+    assert (found.state, "Input/output error" in found.cause) == ("failed", True)
+    assert list(state.iterdir()) == []
+
+
 def test_a_slow_disk_is_told(examine, state, monkeypatch):
     times = iter([0.0, 0.75])
     monkeypatch.setattr("eguard.operations.state_folder.time.perf_counter", lambda: next(times))

@@ -136,3 +136,4 @@ def test_a_certificate_for_servers_is_refused_as_a_clients(examine, settings, au
         with_settings=settings(server=SERVER, tls_cert=certificate, tls_key=key, tls_ca=authority.file),
     )
     assert (found.state, "purpose" in found.cause) == ("failed", True), found
+    assert "clientAuth" in found.remedy
