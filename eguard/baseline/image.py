@@ -108,6 +108,7 @@ class StoreImage:
         new.index.restore([(key, slot) for slot, (_, key) in enumerate(kept)])
         source = [slot for slot, _ in kept]
         target = slice(0, len(kept))
+        new.reserve(len(kept))
         for name in (
             "counts", "sample_count", "first_seen", "last_seen", "last_learned", "relearn_since", "seq", "dirty_since",
         ):  # fmt: skip

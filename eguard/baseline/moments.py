@@ -40,6 +40,13 @@ class MomentColumns:
         self.mean = np.zeros(size)
         self.m2 = np.zeros(size)
 
+    def grow(self, size: int) -> None:
+        """Make room for `size` slots, at least as many as there are."""
+        for name, column in self.columns().items():
+            grown = np.zeros(size, dtype=column.dtype)
+            grown[: len(column)] = column
+            setattr(self, name, grown)
+
     def columns(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by name."""
         return {name: getattr(self, name) for name in _COLUMNS}

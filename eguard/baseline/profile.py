@@ -25,6 +25,21 @@ from eguard.events import N_EVENT_CLASSES
 DEFAULT_CAPACITY: Final = 4096
 #: Columns that windows are compared with and learned into; the moments belong to them too.
 _LEARNING_COLUMNS: Final = ("counts", "sample_count", "last_learned", "relearn_since", "prior", "prior_generation")
+#: What each column holds in a slot that nobody has: shape of a row, and value.
+_EMPTY: Final[dict[str, tuple[tuple[int, ...], int | float]]] = {
+    "counts": ((N_EVENT_CLASSES,), 0),
+    "sample_count": ((), 0),
+    "first_seen": ((), np.inf),
+    "last_seen": ((), -np.inf),
+    "last_learned": ((), np.nan),
+    "prior": ((N_EVENT_CLASSES,), 0.0),
+    "prior_generation": ((), 0),
+    "relearn_since": ((), np.nan),
+    "seq": ((), 0),
+    "dirty_since": ((), 0),
+}
+#: Slots with memory at first; few machines ever have as many process keys.
+_INITIAL_SLOTS: Final = 512
 
 
 class ProfileTable:
@@ -37,9 +52,10 @@ class ProfileTable:
 
     Attributes
     ----------
-    counts : ndarray of int64, shape (capacity, 8)
-        Own events learned, by class.
-    sample_count : ndarray of int64, shape (capacity,)
+    counts : ndarray of int64, shape (n_slots, 8)
+        Own events learned, by class. Arrays have room for `n_slots` slots, which doubles up to the capacity as keys
+        come: hold the table, not its arrays.
+    sample_count : ndarray of int64, shape (n_slots,)
         Own events learned.
     first_seen, last_seen : ndarray of float64
         Seconds since the epoch, of any sighting; +-inf where a slot is free.
@@ -47,7 +63,7 @@ class ProfileTable:
         Time of the latest event learned; NaN before the first.
     interarrival, payload : MomentColumns
         Moments of log1p(seconds since the key's previous event) and log1p(payload bytes).
-    prior : ndarray of float64, shape (capacity, 8)
+    prior : ndarray of float64, shape (n_slots, 8)
         Mean of the fleet seed; zeros where there is none.
     prior_generation : ndarray of int64
         Fleet generation of the seed; 0 where there is none.
@@ -71,22 +87,26 @@ class ProfileTable:
     [1, 0, 0, 1, 0, 0, 0, 0]
     """
 
+    counts: NDArray[np.int64]
+    sample_count: NDArray[np.int64]
+    first_seen: NDArray[np.float64]
+    last_seen: NDArray[np.float64]
+    last_learned: NDArray[np.float64]
+    prior: NDArray[np.float64]
+    prior_generation: NDArray[np.int64]
+    relearn_since: NDArray[np.float64]
+    seq: NDArray[np.int64]
+    dirty_since: NDArray[np.int64]
+
     def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
         if capacity > np.iinfo(np.uint16).max + 1:
             raise ValueError(f"capacity must be at most 65536, got {capacity}")
         self.index = SlotIndex(capacity)
-        self.counts = np.zeros((capacity, N_EVENT_CLASSES), dtype=np.int64)
-        self.sample_count = np.zeros(capacity, dtype=np.int64)
-        self.first_seen = np.full(capacity, np.inf)
-        self.last_seen = np.full(capacity, -np.inf)
-        self.last_learned = np.full(capacity, np.nan)
-        self.interarrival = MomentColumns(capacity)
-        self.payload = MomentColumns(capacity)
-        self.prior = np.zeros((capacity, N_EVENT_CLASSES))
-        self.prior_generation = np.zeros(capacity, dtype=np.int64)
-        self.relearn_since = np.full(capacity, np.nan)
-        self.seq = np.zeros(capacity, dtype=np.int64)
-        self.dirty_since = np.zeros(capacity, dtype=np.int64)
+        n_slots = min(capacity, _INITIAL_SLOTS)
+        for name, (row, empty) in _EMPTY.items():
+            setattr(self, name, np.full((n_slots, *row), empty))
+        self.interarrival = MomentColumns(n_slots)
+        self.payload = MomentColumns(n_slots)
         self.held = HeldWindows()
         self.seeds = PriorTable(max_rows=4 * capacity)
         self.evicted: list[tuple[ProcessKey, int]] = []
@@ -103,8 +123,24 @@ class ProfileTable:
         """Most keys tracked."""
         return self.index.capacity
 
+    def reserve(self, n_slots: int) -> None:
+        """Have room for at least `n_slots` slots; never more than the capacity."""
+        size = len(self.seq)
+        if n_slots <= size:
+            return
+        while size < n_slots:
+            size *= 2
+        size = min(size, self.capacity)
+        for name, (row, empty) in _EMPTY.items():
+            grown = np.full((size, *row), empty)
+            grown[: len(getattr(self, name))] = getattr(self, name)
+            setattr(self, name, grown)
+        self.interarrival.grow(size)
+        self.payload.grow(size)
+
     def learning_columns(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays by slot that windows are compared with and learned into, by name."""
+        """Return the arrays by slot that windows are compared with and learned into, by name, at their full length."""
+        self.reserve(self.capacity)
         columns: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in _LEARNING_COLUMNS}
         for owner in ("interarrival", "payload"):
             moments: MomentColumns = getattr(self, owner)
@@ -140,6 +176,8 @@ class ProfileTable:
         self.evictions_total += len(assignment.evicted)
         if assignment.evicted:
             self._clear([slot for _, slot in assignment.evicted])
+        if assignment.created:
+            self.reserve(max(assignment.created) + 1)
         tracked = slots >= 0
         if not tracked.all():
             self.untracked_events_total += int(np.count_nonzero(~tracked))

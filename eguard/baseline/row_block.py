@@ -51,6 +51,8 @@ class RowBlock(NamedTuple):
     def put(self, table: ProfileTable) -> None:
         """Write the rows into the arrays of a table; keys and seeds are the caller's."""
         slots = self.slots
+        if len(slots):
+            table.reserve(int(slots.max()) + 1)
         table.counts[slots] = self.counts
         table.sample_count[slots] = self.counts.sum(axis=1)
         table.first_seen[slots] = self.first_seen
