@@ -129,16 +129,19 @@ class BundleKeeper:
         The repository is not asked. Every byte is checked against the manifest. A copy that cannot be used is logged,
         and the one before it is tried.
         """
+        trouble = ""
+        found = None
         for entry in self._kept.entries():
             try:
-                bundle = self._load_kept(entry)
+                found = self._load_kept(entry)
+                break
             except (EguardError, OSError, RecursionError, MemoryError) as error:
-                self._note_error(f"the kept bundle {entry.digest[:16]} cannot be used: {error}")
+                trouble = f"the kept bundle {entry.digest[:16]} cannot be used: {error}"
                 _log.error("cannot use kept bundle", digest=entry.digest, reason=str(error))
-                continue
-            self._use(bundle)
-            return bundle
-        return None
+        if found is not None:
+            self._use(found)
+        self._status = replace(self._status, last_error=trouble)
+        return found
 
     def check(self) -> NewBundle | None:
         """Look for a new bundle; return it once it is verified, tried out, loaded and kept, or None.
@@ -247,9 +250,6 @@ class BundleKeeper:
         self._status = replace(self._status, state=state, last_error=message)
         if not message:
             self._logged = ""
-
-    def _note_error(self, message: str) -> None:
-        self._status = replace(self._status, last_error=message)
 
     def _note_refusal(self, error: EguardError) -> None:
         """Record a failed check: what it says about the state, and whether it counts as a refusal."""
