@@ -9,6 +9,7 @@ numbers of the profiles, is what one process would have given.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from eguard.detection.layer_stage import LayerStage, StageOutput
 from eguard.detection.layers import DetectionContent
 from eguard.detection.window_batch import BatchWindows, ClosedWindow
 from eguard.detection.windows import WindowBank
-from eguard.errors import ShardLostError
+from eguard.errors import ConfigError, ShardLostError
 from eguard.events import EventBatch
 
 #: How long a shard may take for one request. The first batch after new rules arranges them, which takes seconds.
@@ -50,6 +51,15 @@ _NO_ROWS: Final = np.empty(0, dtype=np.intp)
 def make_stage(engine: Engine, options: EngineOptions, n_shards: int) -> LayerStage:
     """Return the stage for an engine that has not begun: its own for one shard, processes for more.
 
+    Raises
+    ------
+    ConfigError
+        This system cannot hand descriptors to processes.
+    ShardLostError
+        A shard cannot be started.
+    RuleError
+        The rules have no form that can be sent.
+
     Examples
     --------
     >>> engine = Engine("host-1")
@@ -58,6 +68,11 @@ def make_stage(engine: Engine, options: EngineOptions, n_shards: int) -> LayerSt
     """
     if n_shards == 1:
         return engine.stage
+    if sys.platform == "win32":
+        raise ConfigError(
+            f"{n_shards} detection shards were asked for; this system allows one",
+            remedy="Set EGUARD_DETECTION_SHARDS=1.",
+        )
     return ShardedStage.start(n_shards, engine.loaded.content, options, engine.profiles, engine.windows)
 
 

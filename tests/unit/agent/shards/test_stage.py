@@ -9,7 +9,7 @@ from eguard.detection.engine_options import EngineOptions, WindowOptions
 from eguard.detection.layer_stage import LocalStage
 from eguard.detection.layers import DetectionContent
 from eguard.detection.rules import RuleSet
-from eguard.errors import RuleError, ShardLostError
+from eguard.errors import ConfigError, RuleError, ShardLostError
 from eguard.events import EventBatch
 
 OPTIONS = EngineOptions(max_profiles=64, windows=WindowOptions(window_events=8, min_baseline_events=16))
@@ -32,6 +32,14 @@ def test_one_shard_is_the_engines_own_stage():
     stage = engine.stage
     assert make_stage(engine, OPTIONS, 1) is stage
     assert isinstance(stage, LocalStage)
+
+
+def test_shards_are_refused_where_descriptors_cannot_be_handed_over(monkeypatch):
+    monkeypatch.setattr("sys.platform", "win32")
+    engine = Engine("h", options=OPTIONS)
+    with pytest.raises(ConfigError, match="2 detection shards") as raised:
+        make_stage(engine, OPTIONS, 2)
+    assert raised.value.remedy == "Set EGUARD_DETECTION_SHARDS=1."
 
 
 def test_a_new_generation_reaches_all_shards_between_two_batches():
