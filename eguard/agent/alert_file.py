@@ -22,8 +22,6 @@ from eguard.errors import AlertBufferError
 
 PAGE_BYTES: Final = 4096
 JOURNAL_SUFFIX: Final = "-journal"
-#: How long a commit waits for somebody who reads. A reader holds its lock for milliseconds.
-BUSY_SECONDS: Final = 1.0
 _APPLICATION_ID: Final = 0x65474142  # "eGAB"
 _FORMAT: Final = 1
 _INCREMENTAL: Final = 2
@@ -46,8 +44,8 @@ class DamagedFileError(Exception):
         self.reason = reason
 
 
-def open_file(path: Path) -> sqlite3.Connection:
-    """Open or create the buffer's file for its one writer.
+def open_file(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    """Open or create the buffer's file for its one writer, who waits `busy_seconds` for those who read.
 
     Raises
     ------
@@ -59,7 +57,7 @@ def open_file(path: Path) -> sqlite3.Connection:
         The disk refused.
     """
     _claim(path)
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection)
     except sqlite3.DatabaseError as error:

