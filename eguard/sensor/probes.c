@@ -504,7 +504,8 @@ static __always_inline void note_datagram(u32 descriptor, const void *address) {
         is_new = !socket->is_reported;
         socket->is_reported = 1;
     }
-    if (contact.port == DNS_PORT)
+    // One such record names the sender of every query within the next seconds.
+    if (contact.port == DNS_PORT && within_budget(DNS_SENDER, pid, UDP_BUDGET))
         report_contact(&contact, DNS_SENDER);
     if (pid == SELF_PID)
         return;
@@ -523,7 +524,7 @@ TRACEPOINT_PROBE(syscalls, sys_enter_connect) {
     struct socket_t *socket = find_socket(args->fd);
     if (!read_address(&contact, args->uservaddr))
         return 0;
-    if (contact.port == DNS_PORT)
+    if (contact.port == DNS_PORT && within_budget(DNS_SENDER, bpf_get_current_pid_tgid() >> 32, UDP_BUDGET))
         report_contact(&contact, DNS_SENDER);
     if (socket && socket->is_udp) {
         socket->family = contact.family;
