@@ -114,7 +114,7 @@ def full_disk(place):
         while True:
             ballast.write(b"x" * 4096)
     yield place
-    subprocess.run(["umount", place.state], check=True)
+    subprocess.run(["umount", "--lazy", place.state], check=True)
 
 
 def test_a_full_disk_costs_the_update_and_not_the_bundle(full_disk):
