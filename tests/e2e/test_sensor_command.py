@@ -36,6 +36,14 @@ def test_a_replay_prints_one_document_an_event_and_the_counts_at_the_end():
     assert all(event["event_class"] and event["time_unix"] for event in events)
 
 
+def test_what_was_printed_can_be_watched_again_and_says_the_same(tmp_path):
+    recording = tmp_path / "day.jsonl"
+    recording.write_text(sensor("watch", "--sensor", "replay", "--file", str(EVENTS), "--json").stdout)
+    again = sensor("watch", "--sensor", "replay", "--file", str(recording), "--json")
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[:-1] == recording.read_text().splitlines()[:-1]
+
+
 def test_a_sensor_that_cannot_be_had_is_refused_with_the_remedy():
     missing = sensor("watch", "--sensor", "replay", "--file", "none.csv")
     assert (missing.returncode, "remedy:" in missing.stderr) == (3, True)

@@ -133,7 +133,7 @@ def _batch(rows: list[Any], group: str, report: ParseReport) -> EventBatch:
     columns: dict[str, Any] = {}
     for at, name in enumerate(_FIELDS):
         column = values[at :: len(_FIELDS)]
-        if name in _REQUIRED or column[0] or column.count(_DEFAULTS[name]) < len(rows):
+        if name in _REQUIRED or any(column):  # every default is false
             columns[name] = column
     columns["event_class"] = np.fromiter(map(_CODES.__getitem__, columns["event_class"]), np.int8, len(rows))
     if group:
