@@ -24,6 +24,7 @@ from eguard.agent.outlets import AlertOutlet
 from eguard.agent.recording import Recording
 from eguard.agent.runtime import AgentRuntime
 from eguard.agent.sensing import Sensing
+from eguard.agent.shards.stage import make_stage
 from eguard.agent.status_file import STATUS_NAME, StatusFile
 from eguard.clock import Clock, SystemClock
 from eguard.detection.alert import Alert
@@ -127,8 +128,11 @@ def run_agent(
         outlet = AlertOutlet(AlertBuffer(settings.state_path / ALERTS_NAME, settings.alert_buffer_max_bytes), show)
         opened.callback(outlet.close)
         status = StatusFile(settings.state_path / STATUS_NAME, settings.agent_id)
+        options = _engine_options(settings, baseline)
+        engine = Engine(sensor.host_id or settings.agent_id, options=options, profiles=baseline.table)
+        opened.callback(_close_stage, engine)
         runtime = AgentRuntime(
-            _engine(settings, sensor, baseline),
+            engine,
             Sensing(sensor, clock, None if source.is_replay else lambda: _open_live(settings, source)),
             baseline,
             outlet,
@@ -136,6 +140,7 @@ def run_agent(
             bundles=watch,
             settle_seconds=settings.settle_seconds,
             allow_unpromoted=settings.allow_unpromoted,
+            make_stage=lambda engine: make_stage(engine, options, settings.detection_shards),
             publish=status.publish,
         )
         opened.callback(runtime.sensing.close)
@@ -176,8 +181,13 @@ def _open_live(settings: AgentSettings, source: Source) -> Sensor:
     return open_sensor(source.name, host_id=settings.agent_id, require_ebpf=settings.require_ebpf)
 
 
-def _engine(settings: AgentSettings, sensor: Sensor, baseline: BaselineKeeper) -> Engine:
-    options = EngineOptions(
+def _close_stage(engine: Engine) -> None:
+    """Close the stage that the engine has by then: a store opened anew brings another."""
+    engine.stage.close()
+
+
+def _engine_options(settings: AgentSettings, baseline: BaselineKeeper) -> EngineOptions:
+    return EngineOptions(
         max_profiles=settings.max_profiles,
         beacon_allow_list=settings.beacon_allow_list,
         windows=WindowOptions(
@@ -186,7 +196,6 @@ def _engine(settings: AgentSettings, sensor: Sensor, baseline: BaselineKeeper) -
             session=f"{baseline.store.incarnation[:8]}.{baseline.store.operation}.",
         ),
     )
-    return Engine(sensor.host_id or settings.agent_id, options=options, profiles=baseline.table)
 
 
 def _bundle_watch(settings: AgentSettings) -> BundleWatch | None:
