@@ -31,11 +31,13 @@ PROBES: Final = Path(__file__).with_name("probes.c")
 _COMPILER: Final = Path(__file__).with_name("ebpf_compiler.py")
 #: Tracepoints that not every kernel has, by the flag that compiles their probes.
 OPTIONAL_TRACEPOINTS: Final[dict[str, tuple[str, ...]]] = {
-    "HAS_OPEN": (
+    # Calls that newer architectures never had.
+    "HAS_OLD_CALLS": (
         "syscalls/sys_enter_open",
         "syscalls/sys_exit_open",
         "syscalls/sys_enter_creat",
         "syscalls/sys_exit_creat",
+        "syscalls/sys_enter_dup2",
     ),
     "HAS_MODULES": ("module/module_load",),
 }

@@ -339,7 +339,7 @@ TRACEPOINT_PROBE(syscalls, sys_exit_openat2) {
     return 0;
 }
 
-#ifdef HAS_OPEN
+#ifdef HAS_OLD_CALLS
 TRACEPOINT_PROBE(syscalls, sys_enter_open) {
     keep_opening(-100, args->filename, args->flags);
     return 0;
@@ -466,6 +466,32 @@ static __always_inline struct socket_t *find_socket(u32 descriptor) {
     u64 key = (bpf_get_current_pid_tgid() >> 32 << 32) | descriptor;
     return sockets.lookup(&key);
 }
+
+// A shell connects one descriptor and writes to a copy of it: `echo x > /dev/udp/192.0.2.1/99`.
+static __always_inline void copy_socket(u32 descriptor, u32 copy) {
+    struct socket_t *socket = find_socket(descriptor);
+    u64 key = (bpf_get_current_pid_tgid() >> 32 << 32) | copy;
+    if (descriptor == copy)
+        return;
+    if (socket) {
+        struct socket_t copied = *socket;
+        sockets.update(&key, &copied);
+    } else {
+        sockets.delete(&key);
+    }
+}
+
+TRACEPOINT_PROBE(syscalls, sys_enter_dup3) {
+    copy_socket(args->oldfd, args->newfd);
+    return 0;
+}
+
+#ifdef HAS_OLD_CALLS
+TRACEPOINT_PROBE(syscalls, sys_enter_dup2) {
+    copy_socket(args->oldfd, args->newfd);
+    return 0;
+}
+#endif
 
 // Reads a socket address of the process; returns whether it is one of IPv4 or IPv6.
 static __always_inline int read_address(struct contact_t *contact, const void *address) {

@@ -168,6 +168,8 @@ def test_a_datagram_is_a_contact_once_a_conversation_and_other_sockets_are_none(
         "for _ in range(20): loose.sendto(b'x', ('127.0.0.1', 7003))\n"
         "loose.sendmsg([b'x'], [], 0, ('127.0.0.1', 7004))\n"
         "written = udp(); written.connect(('127.0.0.1', 7005)); os.write(written.fileno(), b'x')\n"
+        "shell = udp(); shell.connect(('127.0.0.1', 7008)); os.dup2(shell.fileno(), 99); shell.close()\n"
+        "os.write(99, b'x')\n"
         "udp(socket.AF_INET6).sendto(b'x', ('::1', 7006))\n"
         "with socket.create_server(('127.0.0.1', 0)) as server:\n"
         "    tcp = socket.create_connection(server.getsockname()); tcp.sendall(b'x'); server.accept()\n"
@@ -184,6 +186,7 @@ def test_a_datagram_is_a_contact_once_a_conversation_and_other_sockets_are_none(
         (True, "127.0.0.1", 7003),
         (True, "127.0.0.1", 7004),
         (True, "127.0.0.1", 7005),
+        (True, "127.0.0.1", 7008),
         (True, "::1", 7006),
         (False, "127.0.0.1", 7007),
     ]

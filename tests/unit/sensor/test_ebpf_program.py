@@ -77,10 +77,10 @@ def test_optional_tracepoints_are_required_of_no_kernel():
 
 
 def test_a_probe_is_compiled_only_where_all_of_its_tracepoints_are(tracing):
-    assert not {"-DHAS_OPEN", "-DHAS_MODULES"} & set(compiler_flags((tracing,)))
+    assert not {"-DHAS_OLD_CALLS", "-DHAS_MODULES"} & set(compiler_flags((tracing,)))
     (tracing / "events/module/module_load").mkdir(parents=True)
     (tracing / "events/syscalls/sys_enter_open").mkdir()
-    assert {"-DHAS_OPEN", "-DHAS_MODULES"} & set(compiler_flags((tracing,))) == {"-DHAS_MODULES"}
+    assert {"-DHAS_OLD_CALLS", "-DHAS_MODULES"} & set(compiler_flags((tracing,))) == {"-DHAS_MODULES"}
     assert f"-DSELF_PID={os.getpid()}" in compiler_flags((tracing,))
 
 
