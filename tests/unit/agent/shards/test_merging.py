@@ -62,10 +62,10 @@ def test_changes_are_numbered_in_rounds_with_relearning_first():
     table.slots_for([(f"k{number}", "p") for number in range(5)], np.zeros(5))
     closed = [
         window(3, 0),
-        window(1, 1, archived=(1,) * 8),
-        window(3, 2, serial=2),
-        window(0, 3, is_held=True),
-        window(4, 4, archived=(1,) * 8, is_held=True),
+        window(4, 1, archived=(1,) * 8, is_held=True),
+        window(1, 2, archived=(1,) * 8),
+        window(3, 3, serial=2),
+        window(0, 4, is_held=True),
     ]
     number_changes(closed, table)
     # First round: 1 anew, 4 anew, then 1 and 3 together; second round: 3.

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -133,3 +135,29 @@ def test_a_shard_that_is_not_begun_serves_nothing(memory):
         send_frame(ours, encode(ForgetTimes(0)))
         with pytest.raises(ShardLostError, match="first request"):
             serve(theirs, memory)
+
+
+def test_a_shard_ends_in_the_middle_of_its_work_when_its_agent_is_gone():
+    ours, theirs = socket.socketpair()
+    busy = """
+from eguard.agent.shards import worker
+def work(connection, memory):
+    connection.send(b"busy")
+    while True:
+        pass
+worker.serve = work
+worker.main()
+"""
+    with ours, theirs:
+        command = [sys.executable, "-c", busy, str(theirs.fileno()), "0"]
+        with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as shard:
+            try:
+                theirs.close()
+                assert ours.recv(4) == b"busy"
+                shard.terminate()  # ignored: the agent decides
+                with pytest.raises(subprocess.TimeoutExpired):
+                    shard.wait(timeout=0.2)
+                ours.close()
+                assert shard.wait(timeout=10.0) == 0
+            finally:
+                shard.kill()
