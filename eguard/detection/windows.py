@@ -205,7 +205,8 @@ class WindowBank:
         """Test the full windows whose last events stand at `ends`, one a slot, then learn them and open new ones."""
         slots = batch.slots[ends]
         own = self._own(slots)
-        learned_before = profiles.counts[slots] - own
+        # Not below zero: a profile that was begun anew since has forgotten what it learned of its open window.
+        learned_before = np.maximum(profiles.counts[slots] - own, 0)
         is_seeded = profiles.prior_generation[slots] > 0
         concentration = np.where(is_seeded, seed_concentration(learned_before.sum(axis=1)), 0.0)
         scores = self.test.score(

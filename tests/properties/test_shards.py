@@ -122,7 +122,10 @@ def interlude(engine, kind, number, now):
         keys = [("cmd.exe", "explorer.exe"), ("svchost.exe", "fleet"), ("b.exe", "cmd.exe")]
         engine.profiles.seed(dict(zip(keys[number % 2 :], means, strict=False)), number + 1)
     elif kind == "relearn":
-        engine.profiles.relearn(int(engine.profiles.index.used()[0]), now)
+        settled = engine.settle(now)  # of open windows, whose keys then begin anew
+        for slot in settled[:2]:
+            engine.profiles.relearn(slot, now)
+        return settled
     elif kind == "adjudicate":
         for window_id, _ in engine.profiles.held.items()[:2]:
             engine.profiles.adjudicate(window_id, is_benign=number % 2 == 0)

@@ -283,3 +283,13 @@ def test_windows_of_two_sessions_have_different_identities():
         result = bank.observe(keyed([0] * 9 + [-1, 1], [0] * 11), table_with("k", "l"))
         assert [window.window_id for window in result.closed] == [f"{session}0.1"]
         assert result.serials.tolist() == [1] * 8 + [2, 0, 1]
+
+
+def test_a_key_begun_anew_between_settling_and_closing_has_learned_nothing_before():
+    table, bank = table_with("k"), WindowBank(64, SMALL)
+    bank.observe(keyed([0] * 22, [2] * 22), table)
+    assert bank.settle(1e9, table) == [0]
+    table.relearn(0, 30.0)
+    (window,) = bank.observe(keyed([0] * 2, [2, 2], [40.0, 41.0]), table).closed
+    assert (window.score.baseline_events, window.score.level) == (0, WindowLevel.UNTESTED)
+    assert table.counts[0].tolist() == [0, 0, 2, 0, 0, 0, 0, 0]
