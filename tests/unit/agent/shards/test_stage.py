@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from eguard.agent.shards.stage import ShardedStage, make_stage
+from eguard.baseline import BaselineStore
+from eguard.clock import SimulatedClock
 from eguard.detection.engine import Engine
 from eguard.detection.engine_options import EngineOptions, WindowOptions
 from eguard.detection.layer_stage import LocalStage
@@ -59,16 +61,8 @@ def test_a_new_generation_reaches_all_shards_between_two_batches():
             # The seed outweighs the few events of a key: its class leads everywhere or the generation was torn.
             assert seen[-1] == {number}
         assert versions == [2, 3, 4, 5, 6]
-    finally:
-        engine.stage.close()
-
-
-def test_an_empty_batch_asks_nobody():
-    engine = Engine("h", options=OPTIONS)
-    engine.stage = make_stage(engine, OPTIONS, 2)
-    try:
-        output = engine.process(EventBatch())
-        assert (output.closed_windows, len(output.candidates), output.slots.tolist()) == ([], 0, [])
+        nothing = engine.process(EventBatch())
+        assert (nothing.closed_windows, len(nothing.candidates), nothing.slots.tolist()) == ([], 0, [])
     finally:
         engine.stage.close()
 
@@ -91,3 +85,26 @@ def test_shards_that_do_not_start_leave_the_engine_as_it_was(monkeypatch):
     assert engine.profiles.counts[3].tolist() == [7] * 8
     engine.process(batch(1))
     assert len(engine.windows.serials) == 64
+
+
+def test_a_store_keeps_what_shards_learn_as_it_keeps_what_one_process_learns(tmp_path):
+    reopened = []
+    for n_shards in (1, 2):
+        folder = tmp_path / str(n_shards)
+        with BaselineStore.open(folder, OPTIONS.max_profiles, SimulatedClock(0.0)) as store:
+            engine = Engine("h", options=OPTIONS, profiles=store.table)
+            engine.stage = make_stage(engine, OPTIONS, n_shards)
+            try:
+                for number in range(1, 4):
+                    store.record(engine.process(batch(number)).slots)
+                    store.seed(dict.fromkeys(KEYS[:5], np.full(8, 0.125)), number)
+                store.record(engine.process(batch(4).slice(0, 100)).slots)
+                store.touch(engine.settle(1e9))
+                store.compact()
+            finally:
+                engine.stage.close()
+        with BaselineStore.open(folder, OPTIONS.max_profiles, SimulatedClock(0.0)) as store:
+            assert store.table.sample_count.sum() == 3 * 8 * len(KEYS) + 100
+            reopened.append({name: column.tobytes() for name, column in store.table.learning_columns().items()})
+            reopened[-1]["seq"] = store.table.seq.tobytes()
+    assert reopened[0] == reopened[1]
