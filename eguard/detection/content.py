@@ -6,7 +6,7 @@ The counts are what *this* loader understood; whoever verified the bundle compar
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ SCHEMA_FILE: Final = "feature-schema.json"
 FLEET_CONTEXT_FILE: Final = "models/fleet-context.json"
 MODEL_FILE: Final = "models/signature-ml-model.json"
 CALIBRATION_FILE: Final = "models/calibration.json"
+_FILES: Final = (CALIBRATION_FILE, FLEET_CONTEXT_FILE, INDICATORS_FILE, MODEL_FILE, RULES_FILE, SCHEMA_FILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +56,30 @@ def load_content(files: Mapping[str, bytes]) -> LoadedContent:
     RuleError
         Rules or indicators are malformed.
     """
-    documents = {name: _parse(name, files) for name in sorted(_READERS)}
-    if canonical_sha256(documents[SCHEMA_FILE]) != contract_sha256():
+    documents = {name: _parse(name, files) for name in _FILES}
+    schema, rule_document = documents[SCHEMA_FILE], documents[RULES_FILE]
+    if canonical_sha256(schema) != contract_sha256():
         raise ModelError(
             "the bundle's feature schema is not the one that this version extracts",
             remedy="Install the version of eGuard that the bundle was built with, or build the bundle anew.",
         )
     model = load_model(documents[MODEL_FILE], expected_contract_sha256=contract_sha256())
     gate = ConformalGate.from_json(documents[CALIBRATION_FILE], model_digest=model.digest)
-    rules = documents[RULES_FILE]
     content = DetectionContent(
         indicators=IndicatorSet.from_json(documents[INDICATORS_FILE]),
-        rules=RuleSet.from_json(rules),
-        prefilter=CommandLinePrefilter.from_json(rules),
+        rules=RuleSet.from_json(rule_document, text=files[RULES_FILE]),
+        prefilter=CommandLinePrefilter.from_json(rule_document),
         fleet=FleetContext.from_json(documents[FLEET_CONTEXT_FILE]),
         beacon=gate.beacon,
     )
-    counts = {name: reader(documents[name]) for name, reader in _READERS.items()}
+    counts = {
+        RULES_FILE: content.rules.n_listed,
+        INDICATORS_FILE: len(content.indicators),
+        SCHEMA_FILE: len(schema["features"]) if schema == contract() else 0,
+        FLEET_CONTEXT_FILE: _count_context(content.fleet),
+        MODEL_FILE: len(model.tables.rule_precision),
+        CALIBRATION_FILE: len(documents[CALIBRATION_FILE]["groups"]),
+    }
     return LoadedContent(content, model, gate, counts)
 
 
@@ -84,18 +92,6 @@ def _parse(name: str, files: Mapping[str, bytes]) -> Any:
         raise ModelError(f"{name} is not JSON: {error}", file=name) from error
 
 
-def _count_context(document: Any) -> int:
-    fleet = FleetContext.from_json(document)
+def _count_context(fleet: FleetContext) -> int:
     by_parent = sum(map(len, fleet.children.values()))
     return len(fleet.rule_hosts) + len(fleet.port_ranks) + len(fleet.destination_hosts) + by_parent
-
-
-#: How many records each file holds, as its reader understands them.
-_READERS: Final[dict[str, Callable[[Any], int]]] = {
-    RULES_FILE: lambda document: len(RuleSet.from_json(document, include_hunting=True)),
-    INDICATORS_FILE: lambda document: len(IndicatorSet.from_json(document)),
-    SCHEMA_FILE: lambda document: len(document["features"]) if document == contract() else 0,
-    FLEET_CONTEXT_FILE: _count_context,
-    MODEL_FILE: lambda document: len(load_model(document).tables.rule_precision),
-    CALIBRATION_FILE: lambda document: len(document["groups"]),
-}

@@ -29,6 +29,10 @@ RULES_FORMAT: Final = 1
 REMEMBERED_EVENTS: Final = 65_536
 REMEMBERED_CHARACTERS: Final = 1 << 25
 
+#: First byte of packed rules: whether the hunting rules among them are kept.
+_WITHOUT_HUNTING: Final = b"0"
+_WITH_HUNTING: Final = b"1"
+
 _NO_MATCH: Final[tuple[int, ...]] = ()
 #: Columns that a key begins with, and those of them that say where an event comes from.
 _COLUMNS: Final = len(ColumnValues._fields)
@@ -51,6 +55,8 @@ class RuleSet:
     ----------
     rules : tuple of Rule
         Headers by index.
+    n_listed : int
+        Rules of the file that they were read from, those included that were not kept.
     packed : bytes
         The JSON form that they were read from, made small: a fraction of what the read rules take. `from_packed` reads
         it in another process. Empty for rules that were not read from JSON.
@@ -76,6 +82,7 @@ class RuleSet:
         entries = list(rules)
         self.rules: tuple[Rule, ...] = tuple(rule for rule, _, _ in entries)
         self.packed = b""
+        self.n_listed = len(entries)
         self._selectors = tuple(selector for _, selector, _ in entries)
         self._predicates = tuple(predicate for _, _, predicate in entries)
         self._routes: dict[tuple[int, ...], RuleRoute] = {}
@@ -85,7 +92,7 @@ class RuleSet:
         )
 
     @classmethod
-    def from_json(cls, obj: Any, *, include_hunting: bool = False) -> RuleSet:
+    def from_json(cls, obj: Any, *, include_hunting: bool = False, text: bytes | None = None) -> RuleSet:
         """Read what the rules stage wrote.
 
         Parameters
@@ -93,7 +100,10 @@ class RuleSet:
         obj : dict
             Content of ``rules.json``.
         include_hunting : bool
-            Load the threat-hunting rules too. They are noisy by intent and no evidence by themselves.
+            Keep the threat-hunting rules too. They are noisy by intent and no evidence by themselves; without this they
+            are read and counted, but not matched.
+        text : bytes, optional
+            What `obj` was parsed from, where that is at hand.
 
         Raises
         ------
@@ -102,18 +112,19 @@ class RuleSet:
         """
         if not isinstance(obj, dict) or obj.get("format") != RULES_FORMAT or not isinstance(obj.get("rules"), list):
             raise RuleError(f"not a rule file of format {RULES_FORMAT}", reason="malformed")
-        entries, items = [], []
+        entries = []
         for item in obj["rules"]:
             rule, selector = read_header(item)
-            if rule.is_hunting and not include_hunting:
-                continue
             try:
-                entries.append((rule, selector, read_predicate(item.get("predicate"))))
+                predicate = read_predicate(item.get("predicate"))
             except RuleError as error:
                 raise RuleError(f"rule {rule.id} ({rule.title}): {error}", rule_id=rule.id, **error.context) from error
-            items.append(item)
+            if include_hunting or not rule.is_hunting:
+                entries.append((rule, selector, predicate))
         ruleset = cls(entries)
-        ruleset.packed = zlib.compress(json.dumps({"format": RULES_FORMAT, "rules": items}).encode(), level=1)
+        ruleset.n_listed = len(obj["rules"])
+        packed = zlib.compress(json.dumps(obj).encode() if text is None else text, level=1)
+        ruleset.packed = (_WITH_HUNTING if include_hunting else _WITHOUT_HUNTING) + packed
         return ruleset
 
     @classmethod
@@ -121,7 +132,8 @@ class RuleSet:
         """Read the rules of another set, in the same order, from its `packed`; none at all from nothing."""
         if not packed:
             return cls(())
-        return cls.from_json(json.loads(zlib.decompress(packed)), include_hunting=True)
+        text = zlib.decompress(packed[1:])
+        return cls.from_json(json.loads(text), include_hunting=packed[:1] == _WITH_HUNTING, text=text)
 
     def __len__(self) -> int:
         return len(self.rules)
