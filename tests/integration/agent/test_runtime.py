@@ -3,8 +3,10 @@
 Only the sensor and the clock are the test's own.
 """
 
+import contextlib
 import errno
 import json
+import subprocess
 import threading
 from pathlib import Path
 
@@ -352,3 +354,52 @@ def test_the_loop_ends_with_its_time_with_its_recording_and_when_it_is_told(agen
     agent.sensor.is_exhausted = True
     agent.runtime.run(agent.stop)
     assert agent.runtime.totals.batches == 8
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of one megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", place], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file systems can be mounted here: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def fill(folder):
+    """Take all the room there is, and return the file that took it."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while stream.write(bytes(4096)):
+            pass
+    return filler
+
+
+def test_a_full_disk_loses_nothing_that_was_acknowledged_and_detection_goes_on(small_disk, monkeypatch):
+    agent = Agent(small_disk)
+    agent.feed(events(160, T0), bad_contact(T0 + 5))
+    agent.baseline.store.sync()
+    kept, learned = agent.buffer.counts().waiting, agent.learned()
+    filler = fill(small_disk)
+    for turn in range(40):
+        at = T0 + 10 + turn
+        agent.feed(events(64, at, comm=f"program-{turn}"), bad_contact(at + 0.5))
+        agent.baseline._tried(agent.baseline.store.sync)
+    assert len(agent.shown) == 41
+    assert agent.runtime.outlet.unkept_total > 0
+    assert not agent.baseline.is_working
+    filler.unlink()
+    monkeypatch.setattr("eguard.agent.learning.RETRY_SECONDS", 0.0)
+    agent.wait(0.25)
+    agent.feed(events(160, T0 + 100), bad_contact(T0 + 105))
+    assert agent.baseline.is_working
+    assert agent.learned() >= learned
+    assert agent.buffer.counts().waiting > kept
+    agent.close()
+    again = Agent(small_disk)
+    assert again.learned() >= learned + 160
+    again.close()

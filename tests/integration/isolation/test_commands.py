@@ -1,6 +1,7 @@
 """`eguard nac` as an operator runs it, inside the agent's namespace."""
 
 import json
+import os
 import shutil
 import socket
 import struct
@@ -130,3 +131,21 @@ def test_name_is_found_again_while_isolated(network, agent, nac):
         resolver.sendto(b"", ("10.77.1.2", 53))
         thread.join(5)
         resolver.close()
+
+
+def test_an_agent_brings_a_requested_isolation_back_when_it_starts(agent, nac, tmp_path):
+    def run_agent():
+        command = [*EGUARD[:-1], "agent", "run", "--source", "psutil", "--duration", "0.5", "--state", str(tmp_path)]
+        environment = {**os.environ, "EGUARD_BUNDLE_REPOSITORY": str(tmp_path / "none")}
+        assert agent.run(*command, check=False, cwd=ROOT, env=environment).returncode == 0
+
+    nac("isolate", *SERVERS)
+    agent.run("nft", "flush", "ruleset")  # as after a restart of the machine
+    assert agent.reaches("10.77.2.2", 8443, wait=2.0)
+    run_agent()
+    assert json.loads(nac("status", "--json").stdout)["state"] == "isolated"
+    assert agent.reaches("10.77.1.2", 8443, wait=2.0)
+    assert not agent.reaches("10.77.2.2", 8443)
+    nac("allow")
+    run_agent()
+    assert agent.ruleset() == ""
