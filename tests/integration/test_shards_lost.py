@@ -15,8 +15,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from eguard.agent.shards import process as process_module
+from eguard.agent.shards.crew import ATTEMPTS
 from eguard.agent.shards.messages import ForgetTimes, encode
-from eguard.agent.shards.stage import ATTEMPTS, ShardedStage
+from eguard.agent.shards.stage import ShardedStage
 from eguard.detection.engine import Engine
 from eguard.detection.engine_options import EngineOptions, WindowOptions
 from eguard.detection.layers import DetectionContent
@@ -144,7 +145,7 @@ def test_what_a_shard_wrote_before_it_died_without_an_answer_is_taken_back(start
     (engine, stage), other = start(1), alone()
     engine.process(batch(1))
     other.process(batch(1))
-    process, written = stage._shards[0].process, []
+    process, written = stage._crew._shards[0].process, []
     before = stage._block.columns["counts"].sum()
 
     def receive():
@@ -164,7 +165,7 @@ def test_a_shard_that_hangs_is_replaced_in_time(start):
     engine.process(batch(1))
     other.process(batch(1))
     hanging = stage.pids[0]
-    for shard in stage._shards:
+    for shard in stage._crew._shards:
         shard.process._connection.settimeout(0.5)
     os.kill(hanging, signal.SIGSTOP)
     lose(other, stage._router.slots_of(0))
@@ -190,7 +191,7 @@ def test_an_answer_for_another_version_is_no_answer(start):
     (engine, stage), other = start(1), alone()
     engine.process(batch(1))
     other.process(batch(1))
-    stage._shards[0].process.send(encode(ForgetTimes(stage.version)))  # an answer that nobody fetches
+    stage._crew._shards[0].process.send(encode(ForgetTimes(stage.version, [])))  # an answer that nobody fetches
     lose(other, stage._router.slots_of(0))
     with capture_logs() as logs:
         assert facts(engine.process(batch(2))) == facts(other.process(batch(2)))

@@ -189,7 +189,8 @@ def plan_of(cuts, seed):
     return [(0, ""), *zip(cuts, kinds, strict=False)]
 
 
-FULL_PLAN = plan_of(list(range(90, N_EVENTS, 90)), 3)
+#: Large batches, and small ones in which most shards have nothing to do.
+FULL_PLAN = plan_of([*range(90, 700, 90), *range(700, 900, 2), *range(900, N_EVENTS, 90)], 3)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
@@ -44,7 +44,7 @@ def texts_read_by(content: DetectionContent) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def load_request(content: DetectionContent, version: int) -> Load:
+def load_request(content: DetectionContent, version: int = 0, forgotten: Sequence[int] = ()) -> Load:
     """Return the request to detect with `content`.
 
     Raises
@@ -56,6 +56,7 @@ def load_request(content: DetectionContent, version: int) -> Load:
         raise RuleError("rules that were not read from a rule file cannot be given to a shard", reason="not packed")
     return Load(
         version,
+        list(forgotten),
         content.rules.packed,
         json.dumps(content.indicators.to_json()).encode(),
         json.dumps({"prefilter": content.prefilter.rules_by_text}).encode(),

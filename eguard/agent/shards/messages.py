@@ -18,31 +18,37 @@ _LENGTH: Final = struct.Struct("=Q")
 
 
 class Begin(msgspec.Struct, array_like=True, tag=True):
-    """The first request: sizes and settings of layer 3."""
+    """What a shard is told before all requests: sizes and settings of layer 3. It is not answered."""
 
-    version: int
     capacity: int
     options: WindowOptions
 
 
-class Load(msgspec.Struct, array_like=True, tag=True):
-    """Detect with other content: packed rules; indicators and the prefilter's strings as JSON."""
+class Request(msgspec.Struct, array_like=True, tag=True):
+    """Something to do with one version of the profiles; each request is answered once.
+
+    `forgotten` are slots whose keys were evicted since the last request: their windows are cleared before all else.
+    """
 
     version: int
+    forgotten: list[int]
+
+
+class Load(Request, array_like=True, tag=True):
+    """Detect with other content: packed rules; indicators and the prefilter's strings as JSON."""
+
     rules: bytes
     indicators: bytes
     prefilter: bytes
 
 
-class Detect(msgspec.Struct, array_like=True, tag=True):
+class Detect(Request, array_like=True, tag=True):
     """Evaluate and learn a shard's events of one batch.
 
-    `forgotten` are slots whose keys were evicted since the last request. `numbers` are columns of `n_events` as bytes,
-    `texts` columns of text; a column of one value is all the same. `fields` is empty where no event has its own.
+    `numbers` are columns of `n_events` as bytes, `texts` columns of text; a column of one value is all the same.
+    `fields` is empty where no event has its own.
     """
 
-    version: int
-    forgotten: list[int]
     overdispersion: float
     n_events: int
     numbers: dict[str, bytes]
@@ -50,21 +56,17 @@ class Detect(msgspec.Struct, array_like=True, tag=True):
     fields: list[Any]
 
 
-class Settle(msgspec.Struct, array_like=True, tag=True):
+class Settle(Request, array_like=True, tag=True):
     """Learn what is older than `before_unix` in open windows."""
 
-    version: int
-    forgotten: list[int]
     before_unix: float
 
 
-class ForgetTimes(msgspec.Struct, array_like=True, tag=True):
+class ForgetTimes(Request, array_like=True, tag=True):
     """Forget when alarms were: the clock was set."""
 
-    version: int
 
-
-Request = Begin | Load | Detect | Settle | ForgetTimes
+AnyRequest = Load | Detect | Settle | ForgetTimes
 
 
 class Answer(msgspec.Struct, array_like=True, tag=True):
@@ -102,11 +104,12 @@ class Settled(Answer, array_like=True, tag=True):
 AnyAnswer = Answer | Found | Settled
 
 _encoder = msgspec.msgpack.Encoder()
-_requests: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
+_begin: Final = msgspec.msgpack.Decoder(Begin)
+_requests: Final[msgspec.msgpack.Decoder[AnyRequest]] = msgspec.msgpack.Decoder(AnyRequest)
 _answers: Final[msgspec.msgpack.Decoder[AnyAnswer]] = msgspec.msgpack.Decoder(AnyAnswer)
 
 
-def encode(message: Request | AnyAnswer) -> bytes:
+def encode(message: Begin | AnyRequest | AnyAnswer) -> bytes:
     """Return a message as bytes.
 
     Raises
@@ -117,7 +120,12 @@ def encode(message: Request | AnyAnswer) -> bytes:
     return _encoder.encode(message)
 
 
-def decode_request(data: bytes | bytearray) -> Request:
+def decode_begin(data: bytes | bytearray) -> Begin:
+    """Read what `encode` made of the first message."""
+    return _begin.decode(data)
+
+
+def decode_request(data: bytes | bytearray) -> AnyRequest:
     """Read what `encode` made of a request."""
     return _requests.decode(data)
 

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final, Self
 
 import numpy as np
@@ -21,11 +18,11 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from eguard.agent.shards.columns import PartEncoder, load_request
+from eguard.agent.shards.crew import Asking, LossTotals, ShardCrew
 from eguard.agent.shards.merging import Part, latest_before, merge_hits, merge_windows, number_changes
-from eguard.agent.shards.messages import AnyAnswer, Begin, ForgetTimes, Found, Settle, Settled, encode
-from eguard.agent.shards.process import END_SECONDS, ShardProcess
+from eguard.agent.shards.messages import AnyAnswer, ForgetTimes, Found, Settle, Settled, encode
 from eguard.agent.shards.routing import KeyRouter
-from eguard.agent.shards.shared_block import Columns, SharedBlock, open_memory
+from eguard.agent.shards.shared_block import SharedBlock, open_memory
 from eguard.baseline.profile import ProfileTable
 from eguard.detection.engine import Engine
 from eguard.detection.engine_options import EngineOptions
@@ -38,14 +35,8 @@ from eguard.events import EventBatch
 
 #: How long a shard may take for one request. The first batch after new rules arranges them, which takes seconds.
 ANSWER_SECONDS: Final = 30.0
-#: Processes that are tried for one request before detection is given up.
-ATTEMPTS: Final = 3
 
 _log = structlog.get_logger("eguard.agent")
-
-#: Makes a request of one shard for a version of the profiles.
-_Ask = Callable[[int, int], bytes]
-_NO_ROWS: Final = np.empty(0, dtype=np.intp)
 
 
 def make_stage(engine: Engine, options: EngineOptions, n_shards: int) -> LayerStage:
@@ -76,31 +67,10 @@ def make_stage(engine: Engine, options: EngineOptions, n_shards: int) -> LayerSt
     return ShardedStage.start(n_shards, engine.loaded.content, options, engine.profiles, engine.windows)
 
 
-@dataclass(slots=True)
-class LossTotals:
-    """What was lost with shards: processes, the windows that were open in them, and the events not learned yet."""
-
-    shards: int = 0
-    windows: int = 0
-    events: int = 0
-
-
-@dataclass(slots=True)
-class _Shard:
-    """One shard: its process, what it has still to forget, and what would be lost with it."""
-
-    process: ShardProcess
-    forgotten: list[int] = field(default_factory=list)
-    open_windows: int = 0
-    waiting_events: int = 0
-
-
 class ShardedStage:
     """Layers 1 to 3 divided among processes by process key. One thread uses it, and the profiles, until `close`.
 
-    A shard that ends or does not answer is replaced: rows that it was writing are put back as they were, a new process
-    with the present content begins with fresh windows, and the shard's part of the batch is run again. What its open
-    windows held is lost and counted in `losses`; what was learned is not.
+    A shard that is lost is replaced within the same batch (`eguard.agent.shards.crew`).
 
     Parameters
     ----------
@@ -116,11 +86,6 @@ class ShardedStage:
         The engine's. It keeps the windows' numbers and the fleet's overdispersion; the windows are in the shards.
     answer_seconds : float
         How long a shard may take for one request.
-
-    Attributes
-    ----------
-    losses : LossTotals
-        Since the start.
 
     Raises
     ------
@@ -140,20 +105,18 @@ class ShardedStage:
         *,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        self.losses = LossTotals()
-        self._content = content
         self._encoder = PartEncoder(content)
-        self._options = options
         self._profiles = profiles
         self._windows = windows
-        self._answer_seconds = answer_seconds
         self._router = KeyRouter(n_shards, profiles.index)
         self._last: dict[int, ClosedWindow] = {}
-        load_request(content, 0)  # refuses what cannot be sent before anything is started
+        load_request(content)  # refuses what cannot be sent before anything is started
         self._memory = open_memory(profiles.capacity)
         self._block = SharedBlock(self._memory, profiles.capacity)
         self._block.fill(profiles.learning_columns(), windows.serials)
-        self._shards: list[_Shard] = []
+        self._crew = ShardCrew(
+            self._memory, self._block, self._router, options.windows, content, answer_seconds=answer_seconds
+        )
 
     @classmethod
     def start(
@@ -171,12 +134,8 @@ class ShardedStage:
         profiles.adopt(stage._block.columns)
         windows.serials = stage._block.serials
         try:
-            version = stage._block.begin(profiles.seeds.generation)
-            for _ in range(n_shards):
-                stage._shards.append(_Shard(stage._started(version)))
-            for number in range(n_shards):
-                stage._receive(number, version)
-        except (ShardLostError, OSError):
+            stage._crew.start(profiles.seeds.generation)
+        except ShardLostError:
             stage.close()
             raise
         _log.info("detection shards started", shards=n_shards, pids=stage.pids)
@@ -185,7 +144,12 @@ class ShardedStage:
     @property
     def pids(self) -> list[int]:
         """Process numbers of the shards."""
-        return [shard.process.pid for shard in self._shards]
+        return self._crew.pids
+
+    @property
+    def losses(self) -> LossTotals:
+        """What was lost since the start."""
+        return self._crew.losses
 
     @property
     def version(self) -> int:
@@ -197,8 +161,7 @@ class ShardedStage:
         rows = self._router.parts(slots)
         overdispersion = self._windows.test.fleet_overdispersion
 
-        def detect(number: int, version: int) -> bytes:
-            forgotten = self._shards[number].forgotten
+        def detect(number: int, version: int, forgotten: list[int]) -> bytes:
             return self._encoder.encode(
                 batch, slots, rows[number], version=version, forgotten=forgotten, overdispersion=overdispersion
             )
@@ -223,8 +186,7 @@ class ShardedStage:
 
     def forget(self, slots: NDArray[np.intp]) -> None:
         """Clear evicted keys; see `LayerStage`. Their shards hear of it with their next request."""
-        for number, given_up in self._router.forget(slots).items():
-            self._shards[number].forgotten += given_up
+        self._crew.forget(slots)
         for slot in slots.tolist():
             self._last.pop(slot, None)
 
@@ -232,11 +194,12 @@ class ShardedStage:
         """Learn from open windows; see `LayerStage`."""
         self._profiles.held.expire(before_unix)
 
-        def settle(number: int, version: int) -> bytes:
-            return encode(Settle(version, self._shards[number].forgotten, before_unix))
+        def settle(_: int, version: int, forgotten: list[int]) -> bytes:
+            return encode(Settle(version, forgotten, before_unix))
 
         settled: list[int] = []
-        for answer in self._ask(settle, {number: self._router.slots_of(number) for number in self._numbers()}).values():
+        rows = {number: self._router.slots_of(number) for number in range(self._router.n_shards)}
+        for answer in self._ask(settle, rows).values():
             assert isinstance(answer, Settled)
             settled += answer.slots
         settled.sort()
@@ -246,97 +209,34 @@ class ShardedStage:
 
     def swap(self, content: DetectionContent) -> None:
         """Use other content; see `LayerStage`. Every shard has it when this returns."""
-        load = load_request(content, 0)
-        self._content, self._encoder = content, PartEncoder(content)
-        self._ask(lambda _, version: encode(replace(load, version=version)), dict.fromkeys(self._numbers(), _NO_ROWS))
+        load = load_request(content)
+        self._crew.content, self._encoder = content, PartEncoder(content)
+        self._ask_all(lambda _, version, forgotten: encode(replace(load, version=version, forgotten=forgotten)))
 
     def forget_times(self) -> None:
         """Forget when alarms were; see `LayerStage`."""
-        self._ask(lambda _, version: encode(ForgetTimes(version)), dict.fromkeys(self._numbers(), _NO_ROWS))
+        self._ask_all(lambda _, version, forgotten: encode(ForgetTimes(version, forgotten)))
 
     def close(self) -> None:
         """End the shards and take the profiles out of the shared memory. A second call does nothing."""
         if self._memory < 0:
             return
-        until = time.monotonic() + END_SECONDS
-        for shard in self._shards:
-            shard.process.hang_up()
-        for shard in self._shards:
-            shard.process.end(until)
+        self._crew.close()
         self._block.detach()
         self._profiles.adopt(self._block.columns)
         self._windows.serials = self._block.serials
         os.close(self._memory)
         self._memory = -1
 
-    def _numbers(self) -> range:
-        return range(len(self._shards))
+    def _ask(self, request: Asking, rows: dict[int, NDArray[np.intp]]) -> dict[int, AnyAnswer]:
+        """Ask the shards in `rows`; see `ShardCrew.ask`."""
+        answers = self._crew.ask(request, rows, self._profiles.seeds.generation)
+        self._profiles.clock_steps_total += sum(answer.clock_steps for answer in answers.values())
+        return answers
 
-    def _ask(self, request: _Ask, rows: dict[int, NDArray[np.intp]]) -> dict[int, AnyAnswer]:
-        """Let the shards in `rows`, which may write these rows and no others, work at once; return all answers."""
-        version = self._block.begin(self._profiles.seeds.generation)
-        saved = {number: self._block.save(own) for number, own in rows.items()}
-        for number in rows:
-            self._shards[number].process.send(request(number, version))
-        return {number: self._answer(number, version, request, own, saved[number]) for number, own in rows.items()}
-
-    def _answer(self, number: int, version: int, request: _Ask, rows: NDArray[np.intp], saved: Columns) -> AnyAnswer:
-        """Return a shard's answer to the request that it was sent, from another process if need be."""
-        for attempt in range(ATTEMPTS):
-            try:
-                if attempt:
-                    self._shards[number].process = self._started(version)
-                    self._receive(number, version)
-                    self._shards[number].process.send(request(number, version))
-                return self._receive(number, version)
-            except ShardLostError as error:
-                self._block.restore(rows, saved)
-                self._count_lost(number, error)
-        raise ShardLostError(
-            f"{ATTEMPTS} processes of detection shard {number} were lost on one request",
-            remedy="Look for `detection shard lost` in the log; EGUARD_DETECTION_SHARDS=1 detects without shards.",
-            shard=number,
-        )
-
-    def _started(self, version: int) -> ShardProcess:
-        """Return a new process that will answer once, when it has the content."""
-        try:
-            process = ShardProcess(self._memory, self._answer_seconds)
-        except OSError as error:
-            raise ShardLostError(f"a detection shard cannot be started: {error.strerror}") from error
-        process.send(encode(Begin(version, self._profiles.capacity, self._options.windows)))
-        process.send(encode(load_request(self._content, version)))
-        return process
-
-    def _receive(self, number: int, version: int) -> AnyAnswer:
-        """Return a shard's answer, which has to be for this version of the profiles."""
-        shard = self._shards[number]
-        answer = shard.process.receive()
-        if (answer.version, answer.generation) != (version, self._block.generation):
-            raise ShardLostError(f"a detection shard answered for version {answer.version}", reason="answered late")
-        shard.forgotten = []
-        shard.open_windows, shard.waiting_events = answer.open_windows, answer.waiting_events
-        self._profiles.clock_steps_total += answer.clock_steps
-        return answer
-
-    def _count_lost(self, number: int, error: ShardLostError) -> None:
-        """End what is left of a shard, and leave no trace of it but in the counts and in the log."""
-        shard = self._shards[number]
-        self.losses.shards += 1
-        self.losses.windows += shard.open_windows
-        self.losses.events += shard.waiting_events
-        _log.error(
-            "detection shard lost",
-            shard=number,
-            pid=shard.process.pid,
-            exit_code=shard.process.kill(),
-            reason=error.context.get("reason", error.message),
-            windows_lost=shard.open_windows,
-            events_lost=shard.waiting_events,
-        )
-        # Alerts may have named the windows that were open. The next ones are others.
-        self._block.serials[self._router.slots_of(number)] += 1
-        shard.forgotten, shard.open_windows, shard.waiting_events = [], 0, 0
+    def _ask_all(self, request: Asking) -> None:
+        """Ask all shards something that writes no rows."""
+        self._ask(request, dict.fromkeys(range(self._router.n_shards), np.empty(0, dtype=np.intp)))
 
 
 def _tracked(slots: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -20,14 +20,15 @@ from eguard.agent.shards.columns import read_content, read_part
 from eguard.agent.shards.messages import (
     Answer,
     AnyAnswer,
+    AnyRequest,
     Begin,
     Detect,
     ForgetTimes,
     Found,
     Load,
-    Request,
     Settle,
     Settled,
+    decode_begin,
     decode_request,
     encode,
     receive_frame,
@@ -58,7 +59,7 @@ class Shard:
         self._windows.serials = self._block.serials
         self._stage = LocalStage(DetectionContent(), self._windows, self._table)
 
-    def answer(self, request: Request) -> AnyAnswer:
+    def answer(self, request: AnyRequest) -> AnyAnswer:
         """Do what a request says.
 
         Raises
@@ -67,13 +68,14 @@ class Shard:
             The profiles are not those that the request is for.
         """
         self._check(request.version)
+        if request.forgotten:
+            self._stage.forget(np.array(request.forgotten, dtype=np.intp))
         steps = self._table.clock_steps_total
         result: AnyAnswer
         match request:
             case Detect():
                 result = self._detect(request)
             case Settle():
-                self._forget(request.forgotten)
                 result = Settled(0, 0, 0, 0, 0, slots=self._stage.settle(request.before_unix))
             case Load():
                 self._stage.swap(read_content(request))
@@ -81,8 +83,6 @@ class Shard:
             case ForgetTimes():
                 self._windows.drift.forget_times()
                 result = Answer(0, 0, 0, 0, 0)
-            case Begin():
-                raise ShardLostError("a shard is begun once")
         self._check(request.version)
         result.version, result.generation = self._block.version, self._block.generation
         result.clock_steps = self._table.clock_steps_total - steps
@@ -94,7 +94,6 @@ class Shard:
             raise ShardLostError(f"the profiles are of version {self._block.version}, the request of {version}")
 
     def _detect(self, request: Detect) -> Found:
-        self._forget(request.forgotten)
         self._windows.test.fleet_overdispersion = request.overdispersion
         output = self._stage.run(*read_part(request))
         return Found(
@@ -112,18 +111,11 @@ class Shard:
             serials=output.windows.serials.tobytes(),
         )
 
-    def _forget(self, slots: list[int]) -> None:
-        if slots:
-            self._stage.forget(np.array(slots, dtype=np.intp))
-
 
 def serve(connection: socket.socket, descriptor: int) -> None:
     """Answer requests until the other end is gone."""
     try:
-        begin = decode_request(receive_frame(connection))
-        if not isinstance(begin, Begin):
-            raise ShardLostError("the first request begins a shard")
-        shard = Shard(begin, descriptor)
+        shard = Shard(decode_begin(receive_frame(connection)), descriptor)
         while True:
             send_frame(connection, encode(shard.answer(decode_request(receive_frame(connection)))))
     except (EOFError, ConnectionError):

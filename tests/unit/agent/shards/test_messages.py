@@ -11,8 +11,10 @@ from eguard.agent.shards.messages import (
     Answer,
     Begin,
     Found,
+    Settle,
     Settled,
     decode_answer,
+    decode_begin,
     decode_request,
     encode,
     receive_frame,
@@ -63,10 +65,13 @@ def test_what_is_not_a_number_stays_so():
 def test_kinds_of_messages_are_told_apart():
     assert type(decode_answer(encode(Answer(1, 2, 3, 4, 5)))) is Answer
     assert type(decode_answer(encode(Settled(1, 2, 3, 4, 5, slots=[6])))) is Settled
-    begin = Begin(0, 16, WindowOptions(window_events=9, session="s"))
-    assert decode_request(encode(begin)) == begin
-    with pytest.raises(msgspec.DecodeError):
-        decode_answer(encode(begin))
+    settle = Settle(1, [7], 9.5)
+    assert decode_request(encode(settle)) == settle
+    begin = Begin(16, WindowOptions(window_events=9, session="s"))
+    assert decode_begin(encode(begin)) == begin
+    for decode in (decode_answer, decode_request):
+        with pytest.raises(msgspec.DecodeError):
+            decode(encode(begin))
 
 
 def test_a_frame_larger_than_the_sockets_buffer_arrives_whole(ends):
