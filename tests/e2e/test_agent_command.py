@@ -260,9 +260,7 @@ def test_two_agents_do_not_share_a_folder(agent, tmp_path):
 def test_what_cannot_work_is_refused_with_its_cause_and_remedy(tmp_path):
     for arguments, code, words in (
         (("--source", "radar"), 2, "psutil"),
-        (("--source", "replay"), 2, "--file"),
         (("--file", tmp_path / "none.csv"), 3, "no file"),
-        (("--source", "psutil", "--require-ebpf"), 2, "ebpf"),
         (("--config", tmp_path / "none.toml"), 2, "none.toml"),
         (("--state", "/dev/null/eguard"), 2, "EGUARD_STATE_PATH"),
     ):
