@@ -30,6 +30,11 @@ class ShardProcess:
         Descriptor of the shared profiles.
     answer_seconds : float
         How long the shard may take to read a request, and to answer it.
+
+    Raises
+    ------
+    OSError
+        No process can be started.
     """
 
     def __init__(self, memory: int, answer_seconds: float) -> None:
@@ -37,8 +42,8 @@ class ShardProcess:
         self._connection.settimeout(answer_seconds)
         self._trouble = ""
         self._has_ended = False
-        with theirs:
-            descriptors = (theirs.fileno(), memory)
+        descriptors = (theirs.fileno(), memory)
+        try:
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter and this package
                 # -P: a file in the working directory must not be taken for a module.
                 [sys.executable, "-P", "-m", "eguard.agent.shards.worker", *map(str, descriptors)],
@@ -46,6 +51,11 @@ class ShardProcess:
                 stdout=subprocess.DEVNULL,  # standard output belongs to the agent's alerts
                 pass_fds=descriptors,
             )
+        except OSError:
+            self._connection.close()
+            raise
+        finally:
+            theirs.close()
 
     @property
     def pid(self) -> int:

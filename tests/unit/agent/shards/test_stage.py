@@ -76,10 +76,11 @@ def test_rules_without_a_file_are_refused_before_anything_starts():
         ShardedStage.start(2, made, OPTIONS, engine.profiles, engine.windows)
 
 
-def test_shards_that_do_not_start_leave_the_engine_as_it_was(monkeypatch):
+@pytest.mark.parametrize("program", ["/bin/false", "/no/such/program"], ids=["ends-at-once", "is-not-there"])
+def test_shards_that_do_not_start_leave_the_engine_as_it_was(monkeypatch, program):
     engine = Engine("h", options=OPTIONS)
     engine.profiles.counts[3] = 7
-    monkeypatch.setattr("sys.executable", "/bin/false")
+    monkeypatch.setattr("sys.executable", program)
     with pytest.raises(ShardLostError):
         make_stage(engine, OPTIONS, 2)
     assert engine.profiles.counts[3].tolist() == [7] * 8
