@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from eguard.baseline.files import FolderFiles
+from eguard.baseline.folder_files import FolderFiles
 from eguard.baseline.recovery import recover
 from eguard.baseline.store import BaselineStore
 from eguard.clock import SimulatedClock

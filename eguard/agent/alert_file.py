@@ -17,7 +17,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from eguard.agent.private_files import sync_folder
+from eguard.baseline.portable_calls import replace_file, sync_folder
 from eguard.errors import AlertBufferError
 
 PAGE_BYTES: Final = 4096
@@ -151,7 +151,7 @@ def set_aside(path: Path, reason: str) -> Path:
     target = path.with_name(f"{path.name}.damaged-{reason}")
     for earlier in path.parent.glob(f"{path.name}.damaged-*"):
         earlier.unlink()
-    path.replace(target)
+    replace_file(path, target)
     sync_folder(path.parent)
     return target
 

@@ -11,7 +11,7 @@ import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -23,6 +23,7 @@ from eguard.agent.load_trial import load_verified
 from eguard.agent.private_files import make_private_folder
 from eguard.agent.trial_runner import TrialLimits, try_out
 from eguard.agent.trusted_root import RootOfTrust
+from eguard.bundle.addresses import path_of_address
 from eguard.bundle.client import DEFAULT_MAX_BYTES, BundleClient, VerifiedBundle
 from eguard.bundle.manifest import Manifest
 from eguard.clock import Clock, SystemClock
@@ -277,9 +278,8 @@ class BundleKeeper:
 
 
 def _local_folder(repository: str) -> Path:
-    scheme = urlsplit(repository).scheme
-    if scheme == "file":
-        return Path(unquote(urlsplit(repository).path))
+    if urlsplit(repository).scheme == "file":
+        return path_of_address(repository)
     if "://" in repository or not repository:
         raise ConfigError(
             f"the bundle repository {repository!r} is no folder of this machine",

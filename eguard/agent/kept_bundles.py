@@ -17,7 +17,8 @@ from typing import Final
 import msgspec
 import structlog
 
-from eguard.agent.private_files import make_private_folder, sync_folder, write_private
+from eguard.agent.private_files import make_private_folder, write_private
+from eguard.baseline.portable_calls import sync_folder
 from eguard.bundle.manifest import Manifest, check_files
 from eguard.errors import BundleDigestError
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from eguard.baseline.portable_calls import SAFE_FLAGS, replace_file, sync_folder
+
 
 def make_private_folder(folder: Path) -> None:
     """Make a folder (mode 0700) and its parents where they are missing, and close it to others."""
@@ -16,21 +18,10 @@ def write_private(path: Path, data: bytes) -> None:
     """Write `data` (mode 0600) so that after a power cut `path` has either its old content or all of the new."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFE_FLAGS
     with os.fdopen(os.open(temporary, flags, 0o600), "wb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
-    temporary.replace(path)
+    replace_file(temporary, path)
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Return once the names in a folder are on the disk. Windows has no such call and needs none."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

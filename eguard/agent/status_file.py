@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import mmap
 import os
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from eguard.baseline.portable_calls import SAFE_FLAGS, replace_file
 from eguard.errors import ConfigError
 from eguard.sensor.counters import SLOT_NAMES
 
@@ -50,10 +52,10 @@ class StatusFile:
         """Write how things stand, in one rename, and return it."""
         described = self.describe(runtime)
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, _FILE_MODE)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | SAFE_FLAGS, _FILE_MODE)
         with os.fdopen(handle, "wb") as stream:
             stream.write(msgspec.json.encode(described))
-        temporary.replace(self._path)
+        replace_file(temporary, self._path)
         return described
 
     def finish(self, runtime: AgentRuntime) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def resident_bytes() -> int:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     except (OSError, IndexError, ValueError):
         return _resident_elsewhere()
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return pages * mmap.PAGESIZE
 
 
 def _resident_elsewhere() -> int:

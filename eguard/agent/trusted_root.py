@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -103,6 +104,12 @@ def refuse_writable_by_others(path: Path) -> None:
     OSError
         The file or a folder cannot be looked at.
     """
+    if sys.platform == "win32":  # owners and modes say nothing there
+        raise BundleSignatureError(
+            f"this system does not say who could have written {path}, so it is not trusted on first use",
+            remedy="Give the agent the root file that the release engineer published: EGUARD_BUNDLE_ROOT.",
+            path=str(path),
+        )
     if path.is_symlink():
         raise _untrusted(path, "is a symbolic link")
     resolved = path.resolve(strict=True)

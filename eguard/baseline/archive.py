@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from eguard.baseline.portable_calls import SAFE_FLAGS, replace_file, sync_folder
 from eguard.baseline.slots import ProcessKey
 from eguard.errors import BaselineStoreError
 from eguard.wire.process_key import encode_process_key
@@ -93,9 +94,8 @@ class BaselineArchive:
 
     def _append(self, data: bytes) -> None:
         if self.path.exists() and self.path.stat().st_size + len(data) > self._max_bytes:
-            self.path.replace(self._previous)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        handle = os.open(self.path, flags, _FILE_MODE)
+            replace_file(self.path, self._previous)
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | SAFE_FLAGS, _FILE_MODE)
         try:
             # A line of an earlier crash may have no end; this one must not continue it.
             rest = memoryview(b"\n" + data if self._is_torn() else data)
@@ -104,11 +104,7 @@ class BaselineArchive:
             os.fsync(handle)
         finally:
             os.close(handle)
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path.parent)
 
     def _is_torn(self) -> bool:
         with self.path.open("rb") as stream:

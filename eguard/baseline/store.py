@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from eguard.baseline.changes import CHANGED_ROWS, EVICTED, SEEDS, SEEN_ROWS, encode_seeds, encode_slots
 from eguard.baseline.compaction import INCARNATION_BYTES, Compaction, install
 from eguard.baseline.facts import BaselineStatus, StoreFacts
-from eguard.baseline.files import FileLayer, FolderFiles
+from eguard.baseline.files import FileLayer
 from eguard.baseline.framing import FileHeader
 from eguard.baseline.held_journal import HeldJournal
 from eguard.baseline.journal import Journal, cut_journal
@@ -35,6 +35,7 @@ from eguard.baseline.profile import DEFAULT_CAPACITY
 from eguard.baseline.recovery import JOURNAL, SNAPSHOT, Recovered, recover
 from eguard.baseline.row_block import encode_rows
 from eguard.baseline.slots import ProcessKey
+from eguard.baseline.system_files import SystemFiles
 from eguard.clock import Clock, SystemClock
 from eguard.errors import BaselineStoreError
 
@@ -112,7 +113,7 @@ class BaselineStore:
     @classmethod
     def open(cls, folder: Path, capacity: int = DEFAULT_CAPACITY, clock: Clock | None = None) -> Self:
         """Open or create the store in `folder`; its parent has to exist."""
-        files = FolderFiles(folder, exclusive=True)
+        files = SystemFiles(folder, exclusive=True)
         try:
             return cls(files, capacity, clock)
         except BaselineStoreError:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from eguard.baseline.facts import StoreFacts
-from eguard.baseline.files import FolderFiles
 from eguard.baseline.moments import MomentColumns
 from eguard.baseline.profile import ProfileTable
 from eguard.baseline.recovery import Recovered, recover
+from eguard.baseline.system_files import SystemFiles
 from eguard.wire.process_key import encode_process_key
 
 _LOOKS: Final = 3
@@ -22,7 +22,7 @@ def read_store(folder: Path) -> tuple[Recovered, dict[str, Any]]:
     A folder that a running agent writes to can be read too. A compaction may then change names between two reads,
     which looks like damage, so a look that finds any is repeated.
     """
-    files = FolderFiles(folder, exclusive=False)
+    files = SystemFiles(folder, exclusive=False)
     try:
         for _ in range(_LOOKS):
             found = recover(files)

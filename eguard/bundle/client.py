@@ -19,12 +19,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, LengthOrHashMismatchError
 from tuf.api.metadata import Key, Metadata, Root, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
+from eguard.bundle.addresses import path_of_address
 from eguard.bundle.manifest import MANIFEST_NAME, PROVENANCE_NAME, Manifest, check_files
 from eguard.bundle.refusals import as_bundle_errors
 from eguard.bundle.repository import write_durably
@@ -52,7 +52,7 @@ class LocalFetcher(FetcherInterface):
     """Reads a repository from ``file://`` addresses. A fetcher over mutual TLS takes its place on an agent."""
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        path = Path(unquote(urlsplit(url).path))
+        path = path_of_address(url)
         try:
             with path.open("rb") as stream:
                 while chunk := stream.read(_CHUNK_BYTES):

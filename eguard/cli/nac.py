@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,6 +127,8 @@ def _host(state: Path) -> HostIsolation:
 
 def _caller() -> str:
     """Return who runs this command: the user behind sudo, or the user's own name."""
+    if sys.platform == "win32":
+        return os.environ.get("USERNAME", "")
     import pwd
 
     try:

@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from eguard.agent.isolation.availability import refuse_without_nftables
 from eguard.agent.isolation.ruleset import FAMILY, TABLE
 from eguard.errors import EguardError, IsolationUnavailableError
 
@@ -141,6 +142,7 @@ class Nft:
         return done.stdout.decode("utf-8", "replace")
 
     def _program(self) -> str:
+        refuse_without_nftables()
         for folder in self._search_path:
             candidate = os.path.join(folder, "nft")  # noqa: PTH118 - a plain string is what exec takes
             if os.access(candidate, os.X_OK):

@@ -6,9 +6,9 @@ well: after a power cut it is the old request or the new one. What it says passe
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,9 +16,13 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from eguard.agent.isolation.availability import refuse_without_nftables
 from eguard.agent.isolation.resolvers import MAX_RESOLVERS, parse_resolver
 from eguard.agent.isolation.targets import MAX_ADDRESSES, parse_address, parse_name, parse_server
 from eguard.errors import ConfigError, IsolationError, IsolationUnavailableError
+
+if sys.platform != "win32":
+    import fcntl  # elsewhere `locked` refuses, and nothing here is used without it
 
 DEFAULT_FOLDER: Final = Path("/var/lib/eguard/nac")
 FILE_NAME: Final = "isolation.json"
@@ -83,8 +87,9 @@ class RequestFile:
         Raises
         ------
         IsolationUnavailableError
-            This user may not use the folder.
+            This user may not use the folder, or this is not Linux.
         """
+        refuse_without_nftables()
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

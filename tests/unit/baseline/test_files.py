@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eguard.baseline.files import FolderFiles
+from eguard.baseline.folder_files import FolderFiles
 from eguard.baseline.store import BaselineStore
 from eguard.errors import BaselineStoreError
 
