@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from eguard.agent.verdicts import VerdictBox
 from eguard.baseline.archive import BaselineArchive
 from eguard.baseline.facts import BaselineStatus
 from eguard.baseline.lifecycle import Lifecycle
@@ -121,6 +122,10 @@ class BaselineKeeper:
     def check_status(self) -> None:
         """Move on what time moves."""
         self._tried(lambda: self.lifecycle.tick(self._clock.now()))
+
+    def apply_verdicts(self, box: VerdictBox) -> None:
+        """Learn or drop the windows that verdicts are about."""
+        self._tried(lambda: box.apply(self._store))
 
     def shift_times(self, seconds: float) -> None:
         """Move the times on record after the clock was set."""

@@ -26,6 +26,8 @@ from eguard.agent.runtime import AgentRuntime
 from eguard.agent.sensing import Sensing
 from eguard.agent.shards.stage import make_stage
 from eguard.agent.status_file import STATUS_NAME, StatusFile
+from eguard.agent.verdicts import FOLDER_NAME as VERDICTS_NAME
+from eguard.agent.verdicts import VerdictBox
 from eguard.clock import Clock, SystemClock
 from eguard.detection.alert import Alert
 from eguard.detection.engine import Engine
@@ -41,6 +43,7 @@ BUNDLE_STATE_NAME: Final = "bundle"
 #: Where a bundle repository is looked for when none is set: what a package installs, then what `make demo` built.
 DEFAULT_REPOSITORIES: Final = (Path("/usr/share/eguard/bundle-repository"), Path("bundles/repository"))
 ISOLATION_SECONDS: Final = 60.0
+VERDICT_SECONDS: Final = 5.0
 #: How long the first events wait for a first bundle that has to be tried out.
 FIRST_BUNDLE_SECONDS: Final = 90.0
 _FOLDER_MODE: Final = 0o700
@@ -144,6 +147,9 @@ def run_agent(
             publish=status.publish,
         )
         opened.callback(runtime.sensing.close)
+        box = VerdictBox(settings.state_path / VERDICTS_NAME)
+        runtime.timers.every("verdicts", VERDICT_SECONDS, lambda: baseline.apply_verdicts(box))
+        runtime.timers.run_now("verdicts")
         if not source.is_replay:
             _keep_isolation(runtime, settings.state_path / ISOLATION_NAME)
         if watch is not None:
