@@ -6,21 +6,18 @@ import json
 import re
 import subprocess
 import sys
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
 from eguard.operations.check import Finding, ok, skipped, warning
 from eguard.operations.examination import Examination
-from eguard.sensor.ebpf_program import BCC_FOLDER
+from eguard.sensor.ebpf_program import BCC_FOLDER, required_tracepoints
 
 #: Ring buffers came with this release.
 _FIRST_KERNEL: Final = (5, 8)
 _TRACING_FOLDERS: Final = ("sys/kernel/tracing", "sys/kernel/debug/tracing")
 _LESSER: Final = "or choose a lesser sensor: EGUARD_SENSOR=proc_connector."
 _NO_LINUX: Final = "this is no Linux, or /proc is not mounted"
-#: Probes between #ifdef HAS_... and #endif are left out where the kernel lacks their tracepoints.
-_OPTIONAL: Final = re.compile(r"^#ifdef HAS_\w+\n.*?^#endif", re.DOTALL | re.MULTILINE)
 _LOAD_SECONDS: Final = 60.0
 _LOAD_BCC: Final = """
 import importlib.machinery, importlib.util, json, sys
@@ -30,7 +27,6 @@ spec.loader.exec_module(bcc)
 answer = {"file": bcc.__file__, "version": getattr(bcc, "__version__", "unknown"), "is_bcc": hasattr(bcc, "BPF")}
 print(json.dumps(answer))
 """
-_PROBE: Final = re.compile(r"^TRACEPOINT_PROBE\((\w+), (\w+)\)", re.MULTILINE)
 
 
 def check_kernel(examination: Examination) -> Finding:
@@ -179,15 +175,3 @@ def check_tracepoints(examination: Examination) -> Finding:
             )
         return ok(f"all {len(wanted)} are there")
     return skipped("tracefs is not mounted")
-
-
-def required_tracepoints() -> list[str]:
-    """Return the tracepoints of the probes that every machine needs, as ``group/name``.
-
-    Examples
-    --------
-    >>> "sched/sched_process_exec" in required_tracepoints(), "syscalls/sys_enter_open" in required_tracepoints()
-    (True, False)
-    """
-    text = files("eguard.sensor").joinpath("probes.c").read_text("utf-8")
-    return sorted(f"{group}/{name}" for group, name in _PROBE.findall(_OPTIONAL.sub("", text)))

@@ -3,8 +3,7 @@ import sqlite3
 import numpy as np
 import pytest
 
-from eguard.agent.alert_file import open_file
-from eguard.agent.buffer import FILE_NAME
+from eguard.agent.buffer import FILE_NAME, AlertBuffer
 from eguard.baseline import BaselineStore
 
 
@@ -71,7 +70,9 @@ def test_nothing_learned_is_nothing_to_check(examine, settings):
 def test_waiting_and_dropped_alerts_are_counted(examine, settings):
     settings().state_path.mkdir()
     path = settings().state_path / FILE_NAME
-    open_file(path).close()
+    buffer = AlertBuffer(path)
+    buffer.counts()
+    buffer.close()
     assert "0 alerts wait" in examine("alert_buffer").cause
     connection = sqlite3.connect(path)
     connection.execute("UPDATE total SET value = 9 WHERE name = 'dropped'")
