@@ -50,8 +50,9 @@ class SlotIndex:
             raise ValueError(f"capacity must be at least 1, got {capacity}")
         self.capacity = capacity
         self._slot_of: OrderedDict[ProcessKey, int] = OrderedDict()
-        self._key_of: list[ProcessKey | None] = [None] * capacity
-        self._free = list(range(capacity - 1, -1, -1))
+        # As long as the slots used so far; those beyond have never had a key.
+        self._key_of: list[ProcessKey | None] = []
+        self._free: list[int] = []
 
     def __len__(self) -> int:
         return len(self._slot_of)
@@ -61,7 +62,7 @@ class SlotIndex:
 
     def key_of(self, slot: int) -> ProcessKey:
         """Return the key that owns `slot`; KeyError if nobody does."""
-        key = self._key_of[slot]
+        key = self._key_of[slot] if 0 <= slot < len(self._key_of) else None
         if key is None:
             raise KeyError(slot)
         return key
@@ -77,10 +78,10 @@ class SlotIndex:
     def restore(self, entries: Sequence[tuple[ProcessKey, int]]) -> None:
         """Become the index that holds `entries`, distinct keys and slots, least recently seen first."""
         self._slot_of = OrderedDict(entries)
-        self._key_of = [None] * self.capacity
+        self._key_of = [None] * (1 + max((slot for _, slot in entries), default=-1))
         for key, slot in entries:
             self._key_of[slot] = key
-        self._free = [slot for slot in range(self.capacity - 1, -1, -1) if self._key_of[slot] is None]
+        self._free = [slot for slot in range(len(self._key_of) - 1, -1, -1) if self._key_of[slot] is None]
 
     def by_recency(self, slots: set[int]) -> list[int]:
         """Return `slots`, all of them in use, least recently seen first; fast for slots that were seen lately."""
@@ -110,9 +111,9 @@ class SlotIndex:
             key = keys[position]
             slot = self._slot_of.get(key, NO_SLOT)
             if slot < 0 and seen_in_batch < self.capacity:
-                if not self._free:
+                if len(self) == self.capacity:
                     evicted.append(self._evict_oldest())
-                slot = self._free.pop()
+                slot = self._take_slot()
                 self._slot_of[key] = slot
                 self._key_of[slot] = key
                 created.append(slot)
@@ -121,7 +122,7 @@ class SlotIndex:
         return Assignment(slots, created, evicted)
 
     def _touch(self, slots: NDArray[np.intp]) -> int:
-        last_position = np.full(self.capacity, -1, dtype=np.intp)
+        last_position = np.full(len(self._key_of), -1, dtype=np.intp)
         known = np.flatnonzero(slots >= 0)
         last_position[slots[known]] = known  # of equal slots the last assignment stays
         touched = np.flatnonzero(last_position >= 0)
@@ -129,6 +130,13 @@ class SlotIndex:
         for slot in touched[np.argsort(last_position[touched])].tolist():
             move_to_end(self.key_of(slot))
         return len(touched)
+
+    def _take_slot(self) -> int:
+        """Return the slot freed last, or the lowest one never used."""
+        if self._free:
+            return self._free.pop()
+        self._key_of.append(None)
+        return len(self._key_of) - 1
 
     def _evict_oldest(self) -> tuple[ProcessKey, int]:
         key, slot = self._slot_of.popitem(last=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,8 @@ class BatchWindows:
     closed_index: NDArray[np.intp]
     serials: NDArray[np.int64]
     before: Mapping[int, ClosedWindow | None]
-    last: Mapping[int, ClosedWindow]
+    last: Mapping[int, ClosedWindow | None]
+    _looked_up: dict[int, ClosedWindow | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def latest(self, index: int) -> ClosedWindow | None:
         """Return the most recently closed window of the key of event `index`, as of that event."""
@@ -88,7 +89,10 @@ class BatchWindows:
         if position >= 0:
             return self.closed[position]
         slot = int(self.slots[index])
-        return self.before[slot] if slot in self.before else self.last.get(slot)
+        # The mappings make their objects when asked; the events of a batch have few keys.
+        if slot not in self._looked_up:
+            self._looked_up[slot] = self.before[slot] if slot in self.before else self.last.get(slot)
+        return self._looked_up[slot]
 
 
 class SortedBatch:

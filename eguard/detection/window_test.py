@@ -17,6 +17,9 @@ from eguard.events import N_EVENT_CLASSES
 
 #: Pseudo-count of each class in the smoothed baseline.
 SMOOTHING: Final = 0.5
+#: Columns of what a key's windows are compared with: the evidence and the overdispersion as of which it was computed,
+#: what the medium threshold is at least, and both exact thresholds, NaN until they were needed.
+_EVIDENCE, _PHI, _LOWER_BOUND, _MEDIUM, _HIGH, _N_COLUMNS = range(6)
 
 FloatArray = NDArray[np.float64]
 
@@ -49,17 +52,6 @@ class WindowScore:
     is_uninformative: bool = False
 
 
-@dataclass(slots=True)
-class _KeyThresholds:
-    """What a key's windows are compared with, as of some evidence; the exact thresholds once they were needed."""
-
-    evidence: float
-    overdispersion: float
-    prior_mean: tuple[float, ...]
-    lower_bound: float
-    exact: tuple[float, float] | None = None
-
-
 class WindowTest:
     """Thresholds and overdispersion of many keys, addressed by slot.
 
@@ -76,18 +68,35 @@ class WindowTest:
     def __init__(self, options: WindowOptions) -> None:
         self._options = options
         self.fleet_overdispersion = options.default_overdispersion
-        self._dispersion: dict[int, list[float]] = {}
-        self._thresholds: dict[int, _KeyThresholds] = {}
+        # By slot. The last ratios of a key are a ring; their mean is the same from wherever it is summed.
+        self._ratios = np.zeros((0, options.overdispersion_windows))
+        self._n_ratios = np.zeros(0, dtype=np.int64)
+        self._thresholds = np.zeros((0, _N_COLUMNS))
+        # Of keys whose seed still had weight when their thresholds were computed: its mean, as bytes.
+        self._prior_means: dict[int, bytes] = {}
+
+    def _reserve(self, n_slots: int) -> None:
+        size = len(self._n_ratios)
+        if n_slots <= size:
+            return
+        new = max(n_slots, 2 * size) - size
+        self._ratios = np.pad(self._ratios, ((0, new), (0, 0)))
+        self._n_ratios = np.pad(self._n_ratios, (0, new))
+        self._thresholds = np.pad(self._thresholds, ((0, new), (0, 0)), constant_values=np.nan)
 
     def forget(self, slot: int) -> None:
         """Forget the key in `slot`."""
-        self._dispersion.pop(slot, None)
-        self._thresholds.pop(slot, None)
+        self._prior_means.pop(slot, None)
+        if slot < len(self._n_ratios):
+            self._n_ratios[slot] = 0
+            self._thresholds[slot] = np.nan
 
     def own_overdispersion(self, slot: int) -> float | None:
         """Return the key's own overdispersion, or None while it has too few tested windows."""
-        ratios = self._dispersion.get(slot, ())
-        if len(ratios) < self._options.min_overdispersion_windows:
+        if slot >= len(self._n_ratios):
+            return None
+        ratios = self._ratios[slot, : self._n_ratios[slot]].tolist()
+        if len(ratios) < max(self._options.min_overdispersion_windows, 1):
             return None
         return max(1.0, math.fsum(ratios) / len(ratios))
 
@@ -110,6 +119,7 @@ class WindowTest:
         counts, prior_mean, concentration : ndarray of shape (k, 8), (k, 8), (k,)
             What each key has learned before this window, and its prior.
         """
+        self._reserve(int(slots.max(initial=-1)) + 1)
         size = self._options.window_events
         informed = counts + concentration[:, None] * prior_mean
         total = informed.sum(axis=1, keepdims=True)
@@ -142,14 +152,15 @@ class WindowTest:
         self, score: WindowScore, counts: NDArray[np.int64], prior: tuple[FloatArray, float], slot: int
     ) -> WindowScore:
         """Return the score with its level, and with the thresholds if it needed them."""
-        key = self._key_thresholds(slot, score, prior)
+        known = self._known_thresholds(slot, score, prior)
+        lower_bound = float(known[_LOWER_BOUND])
         # The largest divergence is that of a window with nothing but the rarest class.
         largest_bits = -math.log2(min(score.expected))
-        if score.kl_bits <= key.lower_bound:
-            return replace(score, is_uninformative=True) if key.lower_bound >= largest_bits else score
-        if key.exact is None:
-            key.exact = self._exact(counts, prior, key.overdispersion)
-        medium, high = key.exact
+        if score.kl_bits <= lower_bound:
+            return replace(score, is_uninformative=True) if lower_bound >= largest_bits else score
+        if np.isnan(known[_MEDIUM]):
+            known[[_MEDIUM, _HIGH]] = self._exact(counts, prior, float(known[_PHI]))
+        medium, high = known[[_MEDIUM, _HIGH]].tolist()
         level = score.level
         if score.kl_bits > medium:
             level = WindowLevel.HIGH if score.kl_bits > high else WindowLevel.MEDIUM
@@ -161,21 +172,27 @@ class WindowTest:
             is_uninformative=medium >= largest_bits,
         )
 
-    def _key_thresholds(self, slot: int, score: WindowScore, prior: tuple[FloatArray, float]) -> _KeyThresholds:
-        """Return the key's thresholds, begun anew if its baseline, its seed or its overdispersion has moved."""
+    def _known_thresholds(self, slot: int, score: WindowScore, prior: tuple[FloatArray, float]) -> FloatArray:
+        """Return the key's thresholds, begun anew if its baseline, its seed or its overdispersion has moved.
+
+        The array, shape (5,), is the one that is kept.
+        """
         mean, kappa = prior
         evidence, phi = score.baseline_events + kappa, score.overdispersion
-        prior_mean = tuple(mean.tolist()) if kappa else ()
-        known = self._thresholds.get(slot)
+        prior_mean = mean.tobytes() if kappa else b""
+        known: FloatArray = self._thresholds[slot]
+        evidence_then, phi_then = known[[_EVIDENCE, _PHI]].tolist()  # NaN, as of no time, compares with nothing
         share = self._options.recompute_fraction
         if (
-            known is None
-            or known.prior_mean != prior_mean
-            or not 0.0 <= evidence - known.evidence <= share * known.evidence
-            or abs(phi - known.overdispersion) > share * known.overdispersion
+            self._prior_means.get(slot, b"") != prior_mean
+            or not 0.0 <= evidence - evidence_then <= share * evidence_then
+            or abs(phi - phi_then) > share * phi_then
         ):
-            lower_bound = self._lower_bound(np.array(score.expected), evidence, phi)
-            known = self._thresholds[slot] = _KeyThresholds(evidence, phi, prior_mean, lower_bound)
+            known[:] = (evidence, phi, self._lower_bound(np.array(score.expected), evidence, phi), np.nan, np.nan)
+            if kappa:
+                self._prior_means[slot] = prior_mean
+            else:
+                self._prior_means.pop(slot, None)
         return known
 
     def _lower_bound(self, expected: FloatArray, evidence: float, phi: float) -> float:
@@ -205,7 +222,6 @@ class WindowTest:
     def _learn_dispersion(self, slot: int, ratio: float) -> None:
         # A Dirichlet-multinomial window varies at most `window_events` times as much as a multinomial one. Without this
         # bound a single event of a class never seen before would blind the key for dozens of windows.
-        ratios = self._dispersion.setdefault(slot, [])
-        ratios.append(min(ratio, float(self._options.window_events)))
-        if len(ratios) > self._options.overdispersion_windows:
-            del ratios[0]
+        place = int(self._n_ratios[slot]) % self._options.overdispersion_windows
+        self._ratios[slot, place] = min(ratio, float(self._options.window_events))
+        self._n_ratios[slot] += 1

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from eguard.baseline.profile import ProfileTable
 from eguard.detection.drift import DriftBank
 from eguard.detection.engine_options import WindowOptions
+from eguard.detection.packed_windows import PackedWindows
 from eguard.detection.window_batch import BatchWindows, ClosedWindow, KeyedEvents, SortedBatch
+from eguard.detection.window_events import Part, WindowEvents
 from eguard.detection.window_test import WindowLevel, WindowScore, WindowTest
 from eguard.estimators import seed_concentration
 from eguard.events import N_EVENT_CLASSES
@@ -46,7 +48,7 @@ class WindowBank:
     Notes
     -----
     An event costs a few array operations shared by its batch; only closed windows are looked at one by one. An open
-    window keeps its events (17 bytes each), so that what is held back was never learned.
+    window keeps its events (11 bytes each), so that what is held back was never learned.
     """
 
     def __init__(self, capacity: int, options: WindowOptions) -> None:
@@ -56,7 +58,8 @@ class WindowBank:
         self._session = options.session
         self.test = WindowTest(options)
         self.drift = DriftBank(min(_INITIAL_SLOTS, capacity), options)
-        self._last: dict[int, ClosedWindow] = {}
+        self._events = WindowEvents(min(_INITIAL_SLOTS, capacity), options.window_events)
+        self._last = PackedWindows()
         self.serials = np.zeros(capacity, dtype=np.int64)
         self._allocate(min(_INITIAL_SLOTS, capacity))
 
@@ -68,9 +71,6 @@ class WindowBank:
             "_learned": ((n_slots,), np.int64),
             "_is_tainted": ((n_slots,), np.bool_),
             "_ended_high": ((n_slots,), np.bool_),
-            "_classes": ((n_slots, self._size), np.int8),
-            "_times": ((n_slots, self._size), np.float64),
-            "_sizes": ((n_slots, self._size), np.int64),
         }
         for name, (shape, dtype) in shapes.items():
             grown: NDArray[Any] = np.zeros(shape, dtype)
@@ -78,6 +78,7 @@ class WindowBank:
                 kept = getattr(self, name)
                 grown[: len(kept)] = kept
             setattr(self, name, grown)
+        self._events.grow(n_slots)
         self.drift.grow(n_slots)
 
     _counts: NDArray[np.int32]
@@ -85,9 +86,6 @@ class WindowBank:
     _learned: NDArray[np.int64]
     _is_tainted: NDArray[np.bool_]
     _ended_high: NDArray[np.bool_]
-    _classes: NDArray[np.int8]
-    _times: NDArray[np.float64]
-    _sizes: NDArray[np.int64]
 
     @property
     def windows_closed(self) -> int:
@@ -119,14 +117,11 @@ class WindowBank:
     def forget(self, slots: NDArray[np.intp]) -> None:
         """Clear slots whose keys were evicted."""
         within = slots[slots < len(self._filled)]
-        self._counts[within] = 0
-        self._filled[within] = 0
-        self._learned[within] = 0
-        self._is_tainted[within] = False
+        self._open(within)
         self._ended_high[within] = False
         self.drift.reset(within)
         for slot in slots.tolist():
-            self._last.pop(slot, None)
+            self._last.discard(slot)
             self.test.forget(slot)
 
     def observe(self, events: KeyedEvents, profiles: ProfileTable) -> BatchWindows:
@@ -152,7 +147,7 @@ class WindowBank:
         serials = np.empty(len(events), dtype=np.int64)
         serials[batch.order] = self.serials[batch.slots] + batch.turn + 1
         ends = np.flatnonzero(batch.is_closing)
-        before = {slot: self._last.get(slot) for slot in set(batch.slots[ends].tolist())}
+        before = self._last.at(batch.slots[ends].tolist())
         closed_at: list[tuple[int, ClosedWindow]] = []
         for turn in range(int(batch.turn.max()) + 1):
             self._count(batch, np.flatnonzero(batch.turn == turn))
@@ -178,10 +173,10 @@ class WindowBank:
             Slots that learned something.
         """
         profiles.held.expire(before_unix)
-        parts = []
+        parts: list[Part] = []
         for slot in np.flatnonzero((self._filled > self._learned) & ~self._is_tainted).tolist():
             start, stop = int(self._learned[slot]), int(self._filled[slot])
-            stop = start + int(np.searchsorted(self._times[slot, start:stop], before_unix))
+            stop = start + int(np.searchsorted(self._events.times(slot, start, stop), before_unix))
             if stop > start:
                 parts.append((slot, start, stop))
                 self._learned[slot] = stop
@@ -196,9 +191,7 @@ class WindowBank:
         counted = rows[batch.is_counted[rows]]
         slots, within, classes = batch.slots[counted], batch.within[counted], batch.classes[counted]
         np.add.at(self._counts, (slots, classes), 1)
-        self._classes[slots, within] = classes
-        self._times[slots, within] = batch.times[counted]
-        self._sizes[slots, within] = batch.sizes[counted]
+        self._events.put(slots, within, classes, batch.times[counted], batch.sizes[counted])
         np.maximum.at(self._filled, slots, within + 1)
 
     def _close(self, batch: SortedBatch, ends: NDArray[np.intp], profiles: ProfileTable) -> list[ClosedWindow]:
@@ -212,17 +205,24 @@ class WindowBank:
         scores = self.test.score(
             slots, self._counts[slots].astype(np.int64), learned_before, profiles.prior[slots], concentration
         )
-        started, ended = self._times[slots, 0], self._times[slots, -1]
+        started, ended = self._events.started_unix[slots], batch.times[ends]
         rate_alarms = self.drift.update_rate(slots, ended - started)
         drift_alarms = np.zeros(len(slots), dtype=np.bool_)
         tested = np.flatnonzero([score.level != WindowLevel.UNTESTED for score in scores])
         kl_bits = np.array([score.kl_bits for score in scores])
         drift_alarms[tested] = self.drift.update_divergence(slots[tested], kl_bits[tested])
         closed: list[ClosedWindow] = []
-        learned: list[tuple[int, int, int]] = []
+        learned: list[Part] = []
         for row, (slot, score) in enumerate(zip(slots.tolist(), scores, strict=True)):
             alarms = (bool(drift_alarms[row]), bool(rate_alarms[row]))
-            window = self._record(int(batch.order[ends[row]]), slot, score, alarms, tuple(own[row].tolist()))
+            window = self._record(
+                slot,
+                score,
+                index=int(batch.order[ends[row]]),
+                times=(float(started[row]), float(ended[row])),
+                alarms=alarms,
+                learned_counts=tuple(own[row].tolist()),
+            )
             if alarms[0] and self._relearns:
                 archived = profiles.relearn(slot, window.closed_unix)
                 window = replace(window, archived=tuple(archived.tolist()), learned_counts=(0,) * N_EVENT_CLASSES)
@@ -232,45 +232,50 @@ class WindowBank:
             self._last[slot] = window
             closed.append(window)
         self._learn(learned, profiles)
+        self._open(slots)
+        self._ended_high[slots] = [score.level == WindowLevel.HIGH for score in scores]
+        return closed
+
+    def _open(self, slots: NDArray[np.intp]) -> None:
+        """Let `slots` have windows without events."""
         self._counts[slots] = 0
         self._filled[slots] = 0
         self._learned[slots] = 0
         self._is_tainted[slots] = False
-        self._ended_high[slots] = [score.level == WindowLevel.HIGH for score in scores]
-        return closed
 
     def _own(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
         """Return what the profiles have already learned of the open windows themselves, shape (k, 8)."""
         own = np.zeros((len(slots), N_EVENT_CLASSES), dtype=np.int64)
         for row in np.flatnonzero(self._learned[slots]).tolist():
-            learned = self._classes[slots[row], : self._learned[slots[row]]]
-            own[row] = np.bincount(learned, minlength=N_EVENT_CLASSES)
+            slot = int(slots[row])
+            own[row] = self._events.counts(slot, int(self._learned[slot]), N_EVENT_CLASSES)
         return own
 
-    def _learn(self, parts: list[tuple[int, int, int]], profiles: ProfileTable) -> None:
-        """Let the profiles learn events `start` to `stop` of several open windows, given as (slot, start, stop)."""
-        if not parts:
-            return
-        slots = np.repeat([slot for slot, _, _ in parts], [stop - start for _, start, stop in parts])
-        classes, times, sizes = (
-            np.concatenate([column[slot, start:stop] for slot, start, stop in parts])
-            for column in (self._classes, self._times, self._sizes)
-        )
-        profiles.observe(slots, classes, times, sizes)
+    def _learn(self, parts: list[Part], profiles: ProfileTable) -> None:
+        """Let the profiles learn parts of several open windows."""
+        if parts:
+            profiles.observe(*self._events.take(parts))
 
     def _record(
-        self, index: int, slot: int, score: WindowScore, alarms: tuple[bool, bool], learned_counts: tuple[int, ...]
+        self,
+        slot: int,
+        score: WindowScore,
+        *,
+        index: int,
+        times: tuple[float, float],
+        alarms: tuple[bool, bool],
+        learned_counts: tuple[int, ...],
     ) -> ClosedWindow:
         self.serials[slot] += 1
         for alarmed in alarms:
             if alarmed:
-                self.drift.note_alarm(slot, float(self._times[slot, -1]))
+                self.drift.note_alarm(slot, times[1])
         return ClosedWindow(
             window_id=self.window_id(slot, int(self.serials[slot])),
             index=index,
             slot=slot,
-            started_unix=float(self._times[slot, 0]),
-            closed_unix=float(self._times[slot, -1]),
+            started_unix=times[0],
+            closed_unix=times[1],
             counts=tuple(self._counts[slot].tolist()),
             learned_counts=learned_counts,
             score=score,

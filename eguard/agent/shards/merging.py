@@ -83,6 +83,8 @@ def number_changes(closed: list[ClosedWindow], profiles: ProfileTable) -> None:
             profiles.mark_changed(np.array(learned, dtype=np.intp))
 
 
-def latest_before(closed: list[ClosedWindow], last: Mapping[int, ClosedWindow]) -> dict[int, ClosedWindow | None]:
+def latest_before(
+    closed: list[ClosedWindow], last: Mapping[int, ClosedWindow | None]
+) -> dict[int, ClosedWindow | None]:
     """Return, for every slot that closed a window, the one before those."""
     return {window.slot: last.get(window.slot) for window in closed}

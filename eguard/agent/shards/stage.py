@@ -28,7 +28,8 @@ from eguard.detection.engine import Engine
 from eguard.detection.engine_options import EngineOptions
 from eguard.detection.layer_stage import LayerStage, StageOutput
 from eguard.detection.layers import DetectionContent
-from eguard.detection.window_batch import BatchWindows, ClosedWindow
+from eguard.detection.packed_windows import PackedWindows
+from eguard.detection.window_batch import BatchWindows
 from eguard.detection.windows import WindowBank
 from eguard.errors import ConfigError, ShardLostError
 from eguard.events import EventBatch
@@ -109,7 +110,7 @@ class ShardedStage:
         self._profiles = profiles
         self._windows = windows
         self._router = KeyRouter(n_shards, profiles.index)
-        self._last: dict[int, ClosedWindow] = {}
+        self._last = PackedWindows()
         load_request(content)  # refuses what cannot be sent before anything is started
         self._memory = open_memory(profiles.capacity)
         self._block = SharedBlock(self._memory, profiles.capacity)
@@ -188,7 +189,7 @@ class ShardedStage:
         """Clear evicted keys; see `LayerStage`. Their shards hear of it with their next request."""
         self._crew.forget(slots)
         for slot in slots.tolist():
-            self._last.pop(slot, None)
+            self._last.discard(slot)
 
     def settle(self, before_unix: float) -> list[int]:
         """Learn from open windows; see `LayerStage`."""

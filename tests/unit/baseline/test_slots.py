@@ -89,3 +89,51 @@ def test_index_agrees_with_an_ordered_dictionary():
         assert assignment.slots.tolist() == [slot_of[name] for name in batch]
         assert sorted(slot_of.values()) == index.used().tolist()
         assert len(set(slot_of.values())) == len(slot_of)
+
+
+def test_slots_never_used_are_handed_out_in_rising_order_and_freed_ones_first():
+    index = SlotIndex(4)
+    assert index.assign([key(0), key(1)]).created == [0, 1]
+    assert index.assign([key(2), key(3)]).created == [2, 3]
+    assert index.assign([key(4), key(5)]).created == [0, 1]
+
+
+def test_after_a_restart_the_lowest_holes_are_filled_first():
+    index = SlotIndex(8)
+    index.restore([(key(5), 5), (key(2), 2), (key(3), 3)])
+    assert index.used().tolist() == [2, 3, 5]
+    assert index.assign([key(number) for number in range(10, 15)]).created == [0, 1, 4, 6, 7]
+    assert index.assign([key(20)]) == ([5], [5], [(key(5), 5)])
+    index.restore([])
+    assert index.assign([key(0), key(1)]).created == [0, 1]
+
+
+@pytest.mark.parametrize("slot", [-1, 1, 7, 8])
+def test_a_slot_that_nobody_had_has_no_key(slot):
+    index = SlotIndex(8)
+    index.assign([key(0)])
+    with pytest.raises(KeyError):
+        index.key_of(slot)
+
+
+def test_slots_are_those_of_a_stack_of_all_free_ones():
+    rng = np.random.default_rng(8)
+    index, owner, stack = SlotIndex(12), OrderedDict(), list(range(11, -1, -1))
+    for turn in range(300):
+        batch = [key(int(number)) for number in rng.choice(30, rng.integers(1, 5), replace=False)]
+        for name in [name for name in batch if name in owner]:
+            owner.move_to_end(name)
+        created = []
+        for name in batch:
+            if name not in owner:
+                if not stack:
+                    stack.append(owner.popitem(last=False)[1])
+                owner[name] = stack.pop()
+                created.append(owner[name])
+        assert index.assign(batch).created == created
+        if turn % 40 == 39:  # a restart that some keys do not survive
+            for name in list(owner)[::3]:
+                del owner[name]
+            index.restore(list(owner.items()))
+            stack = sorted(set(range(12)) - set(owner.values()), reverse=True)
+        assert index.items() == list(owner.items())

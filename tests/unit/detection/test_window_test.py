@@ -124,3 +124,54 @@ def test_classes_that_a_key_never_showed_do_not_dilute_its_overdispersion():
         score(test, [80, 48, 0, 0, 0, 0, 0, 0], counts)
     # (16^2 / 64) twice, over one degree of freedom, plus next to nothing for the empty classes.
     assert test.own_overdispersion(3) == pytest.approx(8.0, rel=0.01)
+
+
+def test_the_overdispersion_is_that_of_the_last_windows_alone():
+    test = WindowTest(WindowOptions(overdispersion_windows=4, min_overdispersion_windows=2))
+    ratios = []
+    for number in range(11):
+        extra = number % 5
+        window = [16 + extra, 16 - extra, 16, 16, 16, 16, 16, 16]
+        score(test, window)
+        ratios.append(2 * extra**2 / 16 / 7)
+        own = test.own_overdispersion(3)
+        if number < 1:
+            assert own is None
+        else:
+            assert own == pytest.approx(max(1.0, math.fsum(ratios[-4:]) / len(ratios[-4:])))
+    wild = [40, 24, 16, 16, 16, 8, 4, 4]
+    for _ in range(4):
+        score(test, wild)
+    assert test.own_overdispersion(3) == pytest.approx(sum((count - 16) ** 2 / 16 for count in wild) / 7)
+
+
+def test_more_windows_than_are_kept_never_suffice():
+    test = WindowTest(WindowOptions(overdispersion_windows=4, min_overdispersion_windows=5))
+    for _ in range(10):
+        assert score(test, [40, 24, 16, 16, 16, 8, 4, 4]).overdispersion == 12.0
+    assert test.own_overdispersion(3) is None
+
+
+def test_keys_do_not_share_what_they_learned_and_new_slots_start_empty():
+    test = WindowTest(WindowOptions(min_overdispersion_windows=1))
+    windows = np.array([[40, 24, 16, 16, 16, 8, 4, 4], [16] * 8], dtype=np.int64)
+    for high in (5, 700):
+        slots = np.array([0, high])
+        test.score(slots, windows, EVEN.repeat(2, axis=0), np.zeros((2, 8)), np.zeros(2))
+        assert test.own_overdispersion(high) == 1.0
+        assert test.own_overdispersion(high - 1) is None
+    assert test.own_overdispersion(0) > 1.0
+    assert test.own_overdispersion(10_000) is None
+    test.forget(10_000)
+    test.forget(0)
+    assert test.own_overdispersion(0) is None
+
+
+def test_thresholds_are_computed_anew_when_the_seed_changed_or_lost_its_weight(thresholds_computed):
+    test = WindowTest(WindowOptions(default_overdispersion=1.0, min_overdispersion_windows=99))
+    window = np.array([[40, 40, 8, 8, 8, 8, 8, 8]])
+    even, other = np.full((1, 8), 0.125), np.array([[0.12, 0.13, *[0.125] * 6]])
+    for mean, kappa in ((even, 20.0), (even, 20.0), (other, 20.0), (other, 0.0), (even, 0.0), (even, 20.0)):
+        test.score(SLOT, window, EVEN, mean, np.array([kappa]))
+    # Anew for the first, the other mean, and where the weight ends and comes back.
+    assert len(thresholds_computed) == 4

@@ -1,7 +1,9 @@
 """Layer 3 against a plain one-event-at-a-time reference, and on windows worked out by hand."""
 
+import gc
 import itertools
 import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -293,3 +295,85 @@ def test_a_key_begun_anew_between_settling_and_closing_has_learned_nothing_befor
     (window,) = bank.observe(keyed([0] * 2, [2, 2], [40.0, 41.0]), table).closed
     assert (window.score.baseline_events, window.score.level) == (0, WindowLevel.UNTESTED)
     assert table.counts[0].tolist() == [0, 0, 2, 0, 0, 0, 0, 0]
+
+
+T0, YEAR = 1_763_878_000.0, 365.25 * 86_400.0
+
+
+def learned_directly(events):
+    """Return the table that learns the same events without windows."""
+    table = table_with("k")
+    table.observe(events.slots, events.classes, events.times, events.sizes)
+    return table
+
+
+@pytest.mark.parametrize("step", [0.0, 10 * YEAR, -10 * YEAR])
+def test_moments_survive_a_clock_that_was_set_by_ten_years(step):
+    rng = np.random.default_rng(6)
+    times = T0 + np.cumsum(rng.exponential(3.0, 8 * 20))
+    times[70:101] += step
+    events = keyed([0] * 160, rng.choice(3, 160), times, sizes=rng.integers(0, 9000, 160))
+    table, bank = table_with("k"), WindowBank(64, SMALL)
+    closed = bank.observe(events, table).closed
+    assert not any(window.is_held for window in closed)
+    assert [(window.started_unix, window.closed_unix) for window in closed] == [
+        (times[start], times[start + 7]) for start in range(0, 160, 8)
+    ]
+    direct = learned_directly(events)
+    for moments, exact in ((table.interarrival, direct.interarrival), (table.payload, direct.payload)):
+        assert moments.count[0] == exact.count[0]
+        # Two windows have events ten years from their first, where times are cut to 4 ms.
+        assert moments.mean[0] == pytest.approx(exact.mean[0], abs=1e-4 if step else 1e-12)
+        assert moments.m2[0] == pytest.approx(exact.m2[0], rel=1e-4 if step else 1e-12)
+    assert table.clock_steps_total == direct.clock_steps_total == bool(step)
+
+
+def test_what_is_learned_of_a_busy_key_is_what_its_events_say_to_the_last_bit():
+    rng = np.random.default_rng(9)
+    times = T0 + np.cumsum(rng.exponential(20.0, 128))
+    events = keyed([0] * 128, rng.choice(3, 128), times, sizes=rng.integers(0, 9000, 128))
+    table = table_with("k")
+    WindowBank(64, WindowOptions()).observe(events, table)
+    direct = learned_directly(events)
+    assert table.interarrival.mean[0] == direct.interarrival.mean[0]
+    assert table.interarrival.m2[0] == direct.interarrival.m2[0]
+    assert table.last_learned[0] == times[-1]
+
+
+def test_a_quiet_key_of_months_is_settled_up_to_the_second():
+    table, bank = table_with("k"), WindowBank(64, SMALL)
+    times = T0 + np.array([0.0, 30 * 86_400.0, 90 * 86_400.0, 90 * 86_400.0 + 1.0])
+    bank.observe(keyed([0] * 4, [1, 2, 3, 4], times), table)
+    assert bank.settle(times[1], table) == [0]
+    assert table.counts[0].tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
+    bank.settle(times[3], table)
+    assert table.counts[0].tolist() == [0, 1, 1, 1, 0, 0, 0, 0]
+    bank.settle(times[3] + 1.0, table)
+    assert table.counts[0].tolist() == [0, 1, 1, 1, 1, 0, 0, 0]
+    assert table.clock_steps_total == 0
+
+
+def test_the_last_window_is_kept_whole_after_its_batch():
+    rng = np.random.default_rng(12)
+    events = random_stream(rng, 2000, 5)
+    closed, _, _, bank = run(events, 100)
+    for slot in range(5):
+        latest = [window for _, window in closed if window.slot == slot][-1]
+        assert repr(bank.last(slot)) == repr(latest)
+
+
+def test_a_key_in_its_steady_state_takes_less_than_three_kibibytes():
+    options = WindowOptions()
+    events = keyed(np.tile(np.arange(64), 128), np.tile([0, 1, 1, 2], 2048), np.arange(8192.0))
+    table = table_with(*(f"k{slot}" for slot in range(64)))
+    tracemalloc.start()
+    try:
+        bank = WindowBank(64, options)
+        for _ in range(options.overdispersion_windows + 4):
+            bank.observe(events, table)
+        gc.collect()
+        traced, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert bank.windows_closed == 64 * 36
+    assert traced / 64 < 3 * 1024
