@@ -140,8 +140,7 @@ class PortableFiles:
         held = [handle for handle, file in self._open_files.items() if file.name == source]
         for handle in held:
             self.close(handle)
-        # The name says which is which; two path objects would not.
-        past_readers(lambda: os.replace(self.folder / source, self.folder / target))  # noqa: PTH105
+        past_readers(lambda: os.replace(self.folder / source, self.folder / target))  # noqa: PTH105 - as in `unlink`
         descriptor = self._open(target, os.O_WRONLY | os.O_APPEND)
         try:
             os.fsync(descriptor)
@@ -156,7 +155,7 @@ class PortableFiles:
     def unlink(self, name: str) -> None:
         """Remove a file; it is no error if there is none."""
         with contextlib.suppress(FileNotFoundError):
-            past_readers((self.folder / name).unlink)
+            past_readers(lambda: os.unlink(self.folder / name))  # noqa: PTH108 - beside the other calls of `os`
 
     def sync_folder(self) -> None:
         """Do nothing: there is no such call on Windows. `rename` has done what can be done."""
@@ -171,7 +170,7 @@ class PortableFiles:
     def _open(self, name: str, flags: int) -> int:
         """Open a regular file. Who can put a link there between the two calls can write to the folder anyway."""
         path = self.folder / name
-        if not stat.S_ISREG(path.lstat().st_mode):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", name)
         return os.open(path, flags | SAFE_FLAGS, _FILE_MODE)
 
