@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from eguard.detection.engine_options import EngineOptions
+from eguard.detection.engine_options import EngineOptions, WindowOptions
 
 
 class ReplayParams(BaseModel):
@@ -41,4 +41,6 @@ class ReplayParams(BaseModel):
 
     def engine_options(self, seed: int) -> EngineOptions:
         """Return the engine's options under these parameters."""
-        return EngineOptions(reservoir_events=self.reservoir_events_per_host, seed=seed)
+        return EngineOptions(
+            reservoir_events=self.reservoir_events_per_host, seed=seed, windows=WindowOptions(relearns_after_drift=True)
+        )
