@@ -25,7 +25,8 @@ KEPT = (
     "asyncio", "ctypes", "http.client", "logging", "multiprocessing", "platform", "secrets", "shutil", "signal",
     "socket", "sqlite3", "ssl", "subprocess", "tempfile", "urllib.request", "uuid", "numpy", "scipy.special", "psutil",
     "msgspec", "structlog", "pydantic", "pydantic_settings", "tuf.ngclient", "tuf.api.metadata",
-    "securesystemslib.signer", "cryptography.hazmat.primitives.asymmetric.ed25519", "click", "typer", "rich.console", "rich.table",
+    "securesystemslib.signer",
+    "cryptography.hazmat.primitives.asymmetric.ed25519", "click", "typer", "rich.console", "rich.table",
 )  # fmt: skip
 MISSING = {
     "os": (

@@ -1,8 +1,10 @@
 """Which root is trusted when, in the order in which an agent meets them."""
 
+import sys
+
 import pytest
 
-from eguard.agent.trusted_root import RootOfTrust
+from eguard.agent.trusted_root import RootOfTrust, refuse_writable_by_others
 from eguard.errors import BundleSignatureError
 
 
@@ -44,3 +46,11 @@ def test_the_root_from_enrolment_wins_and_takes_the_pins_place(folders):
     enrolled.pin(b"enrolled")
     assert (state / "root.json").read_bytes() == b"enrolled"
     assert (state / "root.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_on_windows_nothing_is_trusted_on_first_use(tmp_path, monkeypatch):
+    (tmp_path / "1.root.json").write_bytes(b"{}")
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(BundleSignatureError, match="does not say who") as refused:
+        refuse_writable_by_others(tmp_path / "1.root.json")
+    assert "EGUARD_BUNDLE_ROOT" in refused.value.remedy
