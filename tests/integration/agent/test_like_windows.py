@@ -24,6 +24,9 @@ WINDOWS_LIKE = TESTS / "integration" / "windows_like"
 COMMAND = "from eguard.cli.app import main; main()"
 SERVICE = """
 import json, os, pathlib, threading, time
+from eguard.baseline import BaselineStore
+from eguard.baseline.archive import BaselineArchive
+from eguard.baseline.exercise import EXERCISE_CAPACITY, exercise
 from eguard.agent.service_control import ServiceControl, ServiceController
 from eguard.agent.windows_service import run_from_settings
 from eguard.logs import configure_logging
@@ -41,6 +44,10 @@ def stop_once_it_runs():
 
 threading.Thread(target=stop_once_it_runs, daemon=True).start()
 reason = controller.serve()
+# Enough bytes that line ends are among them.
+with BaselineStore.open(status.parent / "exercised", EXERCISE_CAPACITY) as store:
+    exercise(store, 60, 0)
+BaselineArchive(status.parent / "archive").keep({("sh", "cron"): range(8)}, reason="drift", now=1.0)
 print(json.dumps({"reason": reason.name, "told": sorted(set(told), key=told.index)}))
 """
 RULE = {"id": "probe", "title": "the probe was run", "level": "high", "status": "test", "author": "a", "path": "r.yml"}
@@ -106,7 +113,8 @@ def place(tmp_path):
 def test_the_agent_learns_alerts_stops_and_goes_on(place):
     agent = place.start(COMMAND, "agent", "run", "--json")
     place.wait_running(agent)
-    with subprocess.Popen([place.program, "1.5"]):
+    # What the rule is about is held back; the other one is learned.
+    with subprocess.Popen([place.program, "1.5"]), subprocess.Popen(["sleep", "1.5"]):
         time.sleep(1.0)
         assert read_store(place.state / "baseline")[1]["is_sound"]
     agent.send_signal(signal.SIGTERM)
@@ -137,6 +145,10 @@ def test_the_agent_learns_alerts_stops_and_goes_on(place):
     assert report == here
     assert (here["is_sound"], here["problems"], here["incarnation"]) == (True, [], summary["baseline"]["incarnation"])
     assert here["generation"] == summary["baseline"]["generation"] + 1
+    exercised, report = read_store(place.state / "exercised")
+    assert (report["is_sound"], exercised.operation) == (True, 60)
+    assert any(b"\n" in path.read_bytes() for path in (place.state / "exercised").glob("baselines.bin*"))
+    assert b"\r" not in (place.state / "archive").read_bytes()
     assert found.table.sample_count.sum() >= summary["baseline"]["learned_events"]
 
 
