@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a check or gate failed, 2 wrong usage or bad input, 3 some
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated, Final
 
@@ -80,6 +81,7 @@ def exit_code(error: EguardError) -> int:
 
 def main() -> None:
     """Run the command line; eGuard's own errors become one message, its remedy and an exit code."""
+    _write_any_character()
     try:
         app()
     except EguardError as error:
@@ -95,6 +97,14 @@ def main() -> None:
     except OSError as error:
         report_error(ConfigError(f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")))
         sys.exit(EXIT_BAD_INPUT)
+
+
+def _write_any_character() -> None:
+    """Have output in UTF-8 on Windows, too: its code pages lack most characters, and a name of a process has any."""
+    if sys.platform == "win32":
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def report_error(error: EguardError) -> None:

@@ -51,7 +51,7 @@ BaselineArchive(status.parent / "archive").keep({("sh", "cron"): range(8)}, reas
 print(json.dumps({"reason": reason.name, "told": sorted(set(told), key=told.index)}))
 """
 RULE = {"id": "probe", "title": "the probe was run", "level": "high", "status": "test", "author": "a", "path": "r.yml"}
-RULE |= {"licence": "DRL-1.1", "tags": ["attack.discovery"], "predicate": ["endswith", "Image", ["/eguard-probe"]]}
+RULE |= {"licence": "DRL-1.1", "tags": ["attack.discovery"], "predicate": ["endswith", "Image", ["/eguard-☃"]]}
 RULE |= {"selector": {"product": "linux", "category": "process_creation", "service": "", "event_codes": []}}
 
 
@@ -60,7 +60,7 @@ class Place:
 
     def __init__(self, folder):
         self.state = folder / "state"
-        self.program = folder / "eguard-probe"
+        self.program = folder / "eguard-☃"
         shutil.copy(shutil.which("sleep"), self.program)
         spec = importlib.util.spec_from_file_location("eguard_agent_place", TESTS / "attacks" / "agent_place.py")
         module = importlib.util.module_from_spec(spec)
@@ -71,6 +71,7 @@ class Place:
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("EGUARD_")}
         self.environment |= {
             "PYTHONPATH": str(WINDOWS_LIKE),
+            "PYTHONIOENCODING": "cp1252",  # what Windows writes to files and pipes
             "EGUARD_AGENT_ID": "lab",
             "EGUARD_SENSOR": "psutil",
             "EGUARD_STATE_PATH": str(self.state),
@@ -86,7 +87,7 @@ class Place:
             env=self.environment | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
 
     def run(self, program, *arguments, **environment):
@@ -123,7 +124,7 @@ def test_the_agent_learns_alerts_stops_and_goes_on(place):
     *alerts, last = [json.loads(line) for line in out.splitlines()]
     summary = last["summary"]
     about = [alert for alert in alerts if [rule["title"] for rule in alert["rules"]] == ["the probe was run"]]
-    assert [alert["process_key"].partition(":")[0] for alert in about] == ["eguard-probe"]
+    assert [alert["process_key"].partition(":")[0] for alert in about] == ["eguard-☃"]
     assert (summary["sensor"]["name"], summary["state"], summary["alerts_not_kept"]) == ("psutil", "stopped", 0)
     assert summary["buffer"]["waiting"] == len(alerts)
     assert summary["bundle"]["repository"]["state"] == "current"
