@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from eguard.baseline import portable_files
-from eguard.baseline.exercise import exercise
+from eguard.baseline.exercise import EXERCISE_CAPACITY, exercise
 from eguard.baseline.portable_files import LOCK_NAME, PortableFiles
+from eguard.baseline.store import BaselineStore
+from eguard.clock import SimulatedClock
 from eguard.errors import BaselineStoreError
 
 OPERATIONS = 2
@@ -220,3 +222,27 @@ def test_a_store_that_failed_can_be_opened_again_by_the_same_process(tmp_path, o
     exercise(again, 2, 0)
     again.compact()
     again.close()
+
+
+def test_if_names_do_not_reach_the_disk_a_power_cut_leaves_an_earlier_whole_store(disk, judge, expected_states):
+    class ForgetfulDisk(disk.CrashDisk):
+        """A disk on which no folder can be synced: any of the names since the start may be there after a power cut."""
+
+        def sync_folder(self):
+            pass
+
+    crashing = ForgetfulDisk()
+    store = BaselineStore(crashing, EXERCISE_CAPACITY, SimulatedClock(0.0))
+    operations = set()
+    for _ in range(20):
+        exercise(store, 1, 0)
+        for folder in crashing.survivors():
+            judged = judge(folder)
+            if judged is None or "status" not in judged:
+                operations.add(0)
+                continue
+            operations.add(judged["operation"])
+            assert judged["damage"] == []
+            expected = expected_states[judged["operation"]]
+            assert {name: value for name, value in judged.items() if name in expected} == expected
+    assert operations == set(range(21))
