@@ -27,7 +27,7 @@ SCHEMA_FILE: Final = "feature-schema.json"
 FLEET_CONTEXT_FILE: Final = "models/fleet-context.json"
 MODEL_FILE: Final = "models/signature-ml-model.json"
 CALIBRATION_FILE: Final = "models/calibration.json"
-_FILES: Final = (CALIBRATION_FILE, FLEET_CONTEXT_FILE, INDICATORS_FILE, MODEL_FILE, RULES_FILE, SCHEMA_FILE)
+_FILES: Final = (SCHEMA_FILE, INDICATORS_FILE, CALIBRATION_FILE, FLEET_CONTEXT_FILE, MODEL_FILE, RULES_FILE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -191,7 +192,9 @@ def test_an_answer_for_another_version_is_no_answer(start):
     (engine, stage), other = start(1), alone()
     engine.process(batch(1))
     other.process(batch(1))
-    stage._crew._shards[0].process.send(encode(ForgetTimes(stage.version, [])))  # an answer that nobody fetches
+    shard = stage._crew._shards[0].process
+    shard.send(encode(ForgetTimes(stage.version, [])))  # an answer that nobody fetches
+    assert select.select([shard._connection], [], [], 10.0)[0]
     lose(other, stage._router.slots_of(0))
     with capture_logs() as logs:
         assert facts(engine.process(batch(2))) == facts(other.process(batch(2)))
