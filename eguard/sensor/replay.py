@@ -11,6 +11,7 @@ from eguard.errors import SensorUnavailableError
 from eguard.events import BATCH_EVENTS, EventBatch, EventClass
 from eguard.events.parsers.reading import read_batches
 from eguard.events.parsers.report import ParseReport
+from eguard.sensor.compact_recording import is_compact, read_compact
 from eguard.sensor.counters import SensorCounters
 
 
@@ -20,7 +21,7 @@ class ReplaySensor:
     Parameters
     ----------
     path : Path
-        A log in one of the formats that `eguard ml formats` lists.
+        A compact recording, or a log in one of the formats that `eguard ml formats` lists.
     format_name : str, optional
         Its format; recognised from the first line if not given.
     host_id : str
@@ -51,7 +52,10 @@ class ReplaySensor:
                 f"there is no file {self.path} to replay", remedy="Name a log with --file; see `eguard ml formats`."
             )
         self.is_exhausted = False
-        self._batches = read_batches(self.path, self._format, self.report, batch_size=BATCH_EVENTS)
+        if self._format is None and is_compact(self.path):
+            self._batches = read_compact(self.path)
+        else:
+            self._batches = read_batches(self.path, self._format, self.report, batch_size=BATCH_EVENTS)
 
     def poll(self, timeout_seconds: float) -> EventBatch:  # noqa: ARG002 - a file is never waited for
         """Return the next rows of the file; see `Sensor`."""

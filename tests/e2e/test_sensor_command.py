@@ -55,3 +55,15 @@ def test_the_portable_sensor_watches_for_as_long_as_it_is_told():
     answer = sensor("watch", "--sensor", "psutil", "--duration", "0.3", "--json")
     assert answer.returncode == 0
     assert json.loads(answer.stdout.splitlines()[-1])["sensor"] == "psutil"
+
+
+def test_a_log_becomes_a_recording_that_holds_the_same(tmp_path):
+    path = tmp_path / "r.egrec"
+    made = sensor("record", "--sensor", "replay", "--file", str(EVENTS), "--out", str(path), "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["events"] > 0
+    first, again = (sensor("watch", "--sensor", "replay", "--file", str(each), "--json") for each in (EVENTS, path))
+    assert first.stdout.splitlines()[:-1] == again.stdout.splitlines()[:-1]
+    path.write_bytes(path.read_bytes()[:-3])
+    torn = sensor("watch", "--sensor", "replay", "--file", str(path))
+    assert (torn.returncode, "breaks off" in torn.stderr, "Traceback" in torn.stderr) == (2, True, False)
