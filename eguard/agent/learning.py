@@ -94,16 +94,21 @@ class BaselineKeeper:
 
     def learned(self, output: EngineOutput) -> None:
         """Write down what a batch taught. Counts that were given up are archived before anything else is written."""
-        archived = {
-            self.table.index.key_of(window.slot): window.archived for window in output.closed_windows if window.archived
-        }
+        archived = [
+            (self.table.index.key_of(window.slot), window.archived)
+            for window in output.closed_windows
+            if window.archived
+        ]
         now = self._clock.now()
 
         def write() -> None:
-            self._archive.keep(archived, reason="drift", now=now)
-            for (comm, parent_comm), counts in archived.items():
-                key = encode_process_key(comm, parent_comm)
-                _log.warning("process key is learned anew after drift", process_key=key, events_archived=sum(counts))
+            for key, counts in archived:
+                self._archive.keep({key: counts}, reason="drift", now=now)
+                _log.warning(
+                    "process key is learned anew after drift",
+                    process_key=encode_process_key(*key),
+                    events_archived=sum(counts),
+                )
             self._store.record(output.slots)
             self.lifecycle.observed(now)
 

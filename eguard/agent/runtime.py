@@ -24,6 +24,7 @@ from eguard.agent.memory import give_back_memory
 from eguard.agent.outlets import AlertOutlet
 from eguard.agent.sensing import Sensing
 from eguard.agent.timers import Timers
+from eguard.baseline.profile import ProfileTable
 from eguard.clock import Clock, SystemClock
 from eguard.detection.engine import Engine
 from eguard.detection.layer_stage import LayerStage
@@ -145,9 +146,7 @@ class AgentRuntime:
             self._process(batch)
         self.baseline.tick()
         if self.baseline.reopened():
-            self.engine.adopt(self.baseline.table)
-            if self._make_stage is not None:
-                self.engine.stage = self._make_stage(self.engine)
+            self._adopt(self.baseline.table)
         self.timers.run_due()
         self._publishing.run_due()
 
@@ -195,6 +194,15 @@ class AgentRuntime:
             totals.windows_held += window.is_held
             totals.drift_alarms += window.drift_alarm
             totals.keys_relearned += bool(window.archived)
+
+    def _adopt(self, profiles: ProfileTable) -> None:
+        """Go on with the profiles of a store that was opened again."""
+        # Windows held before wait in that store; the numbers of new ones go on, or they would be taken for them.
+        serials = self.engine.windows.serials.copy()
+        self.engine.adopt(profiles)
+        self.engine.windows.serials[:] = serials
+        if self._make_stage is not None:
+            self.engine.stage = self._make_stage(self.engine)
 
     def _settle(self) -> None:
         self._learn_open_windows(self._clock.now() - self._settle_seconds)

@@ -403,3 +403,29 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged_and_detection_goes_on(s
     again = Agent(small_disk)
     assert again.learned() >= learned + 160
     again.close()
+
+
+def test_windows_held_before_and_after_a_store_was_opened_again_are_told_apart(agents, monkeypatch):
+    agent = agents()
+
+    def suspicious(at):
+        return events(16, at, 3, "evil", destination_address=[BAD] * 16, destination_port=[443] * 16)
+
+    agent.feed(suspicious(T0))
+    agent.baseline.store.sync()
+    monkeypatch.setattr(agent.baseline.store._files, "sync", lambda _: fail_on_disk())
+    monkeypatch.setattr(agent.baseline.store._files, "write", lambda *_: fail_on_disk())
+    agent.feed(events(16, T0 + 1))
+    agent.baseline._tried(agent.baseline.store.sync)
+    assert not agent.baseline.is_working
+    monkeypatch.setattr("eguard.agent.learning.RETRY_SECONDS", 0.0)
+    agent.wait(0.25)
+    assert agent.baseline.is_working
+    agent.feed(suspicious(T0 + 60))
+    held = [name for name, _ in agent.baseline.table.held.items()]
+    assert len(held) == len(set(held)) == 2
+    assert {alert.window_id for alert in agent.shown} == set(held)
+
+
+def fail_on_disk():
+    raise OSError(errno.EIO, "Input/output error")
