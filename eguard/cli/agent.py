@@ -75,7 +75,7 @@ def run(
     go to standard error. All settings: `eguard config show`.
 
     Examples: `sudo eguard agent run --duration 60 --json`;
-    `eguard agent run --source replay --file data/raw/endpoint-events/events.csv.gz --state /tmp/agent`.
+    `eguard agent run --source replay --file data/raw/endpoint-events/events.csv.gz --state replayed`.
     """
     from eguard.agent.service import Source, run_agent
 

@@ -131,7 +131,7 @@ def record(
 
     Examples: `sudo eguard sensor record --out day.egrec --duration 3600`;
     `eguard sensor record --sensor replay --file events.csv.gz --out events.egrec`;
-    `eguard agent run --source replay --file day.egrec --state /tmp/agent`.
+    `eguard agent run --source replay --file day.egrec --state replayed`.
     """
     from eguard.sensor import open_sensor
     from eguard.sensor.compact_recording import CompactWriter
