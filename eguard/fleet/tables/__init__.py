@@ -1,0 +1,64 @@
+"""The fleet's tables, once, for every dialect. Names are those of the operations manual: its queries run unchanged."""
+
+from eguard.fleet.tables.access import access_token, audit_log, user_account, user_session
+from eguard.fleet.tables.analysis import alert_feedback, calibration_sample, endpoint_event, incident
+from eguard.fleet.tables.baselines import (
+    endpoint_baseline,
+    fleet_baseline,
+    fleet_baseline_history,
+    fleet_generation,
+    fleet_health,
+)
+from eguard.fleet.tables.columns import UtcTime, exact_text, metadata
+from eguard.fleet.tables.control import (
+    endpoint_whitelist,
+    policy,
+    policy_assignment,
+    policy_key,
+    rollout,
+    server_counter,
+)
+from eguard.fleet.tables.endpoints import (
+    endpoint_agent,
+    endpoint_certificate,
+    endpoint_command,
+    endpoint_incarnation,
+    endpoint_inventory,
+    enrollment_token,
+)
+from eguard.fleet.tables.upkeep import SCHEMA_VERSION, maintenance_run, maintenance_task, schema_version
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "UtcTime",
+    "access_token",
+    "alert_feedback",
+    "audit_log",
+    "calibration_sample",
+    "endpoint_agent",
+    "endpoint_baseline",
+    "endpoint_certificate",
+    "endpoint_command",
+    "endpoint_event",
+    "endpoint_incarnation",
+    "endpoint_inventory",
+    "endpoint_whitelist",
+    "enrollment_token",
+    "exact_text",
+    "fleet_baseline",
+    "fleet_baseline_history",
+    "fleet_generation",
+    "fleet_health",
+    "incident",
+    "maintenance_run",
+    "maintenance_task",
+    "metadata",
+    "policy",
+    "policy_assignment",
+    "policy_key",
+    "rollout",
+    "schema_version",
+    "server_counter",
+    "user_account",
+    "user_session",
+]

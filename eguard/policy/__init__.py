@@ -1,0 +1,1 @@
+"""What operators decide about agents: policies, cohorts, and what follows from both."""

@@ -1,0 +1,1 @@
+"""The fleet's server: identity, routes, services, tasks."""
