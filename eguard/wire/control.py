@@ -1,0 +1,152 @@
+"""The control plane between an agent and its server: enrolment, heartbeat, inventory, commands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import Meta, Struct
+
+from eguard.wire.baseline import Count, TimeUnix, WireName
+
+#: The agent's incarnation travels beside an upload whose body has no room for it.
+INCARNATION_HEADER: Final = "X-Eguard-Incarnation"
+
+ShortText = Annotated[str, Meta(max_length=255, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
+PemText = Annotated[str, Meta(min_length=1, max_length=8192)]
+Fraction = Annotated[float, Meta(ge=0.0, le=4096.0)]
+BaselineStatusName = Literal["learning", "active", "stale"]
+CommandKind = Literal["isolate", "allow"]
+
+
+class EnrolmentRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a machine sends to become an agent; its private key never leaves it.
+
+    Attributes
+    ----------
+    token : str
+        The enrolment token's secret.
+    agent_id : str
+        The name that the machine asks for; the request for a certificate has to name the same.
+    csr_pem : str
+        PKCS#10 request, self-signed.
+    incarnation : str
+        Random name of the machine's state folder.
+    hostname, os_type : str
+        For the operator who looks at the list.
+    """
+
+    token: Annotated[str, Meta(min_length=1, max_length=256)]
+    agent_id: WireName
+    csr_pem: PemText
+    incarnation: WireName
+    hostname: ShortText = ""
+    os_type: ShortText = ""
+
+
+class PolicyKey(Struct, frozen=True, kw_only=True):
+    """A key that policies are signed with: its name, and the 32 bytes of Ed25519 in hexadecimal."""
+
+    key_id: str
+    public_key: str
+
+
+class EnrolmentAnswer(Struct, frozen=True, kw_only=True):
+    """What an enrolled agent gets. `bundle_root` is the bundle repository's trusted root metadata, if it has one."""
+
+    agent_id: str
+    certificate_pem: str
+    authority_pem: str
+    policy_keys: tuple[PolicyKey, ...]
+    bundle_root: str | None = None
+
+
+class RenewalRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request for the next certificate, sent with the present one."""
+
+    csr_pem: PemText
+
+
+class Heartbeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an agent is; every 30 s. `queue_depth` counts alerts that wait in its buffer."""
+
+    agent_id: WireName
+    incarnation: WireName
+    agent_version: ShortText
+    bundle_version: ShortText | None = None
+    policy_revision: Count = 0
+    baseline_status: BaselineStatusName
+    cpu_fraction: Fraction = 0.0
+    rss_bytes: Count = 0
+    events_total: Count = 0
+    events_lost: Count = 0
+    queue_depth: Count = 0
+
+
+class HeartbeatAnswer(Struct, frozen=True, kw_only=True):
+    """The revision of the policy that is meant for the agent, and commands that wait for it."""
+
+    policy_revision: int
+    commands_pending: int
+    server_time_unix: float
+    status: str = "ok"
+
+
+class InventoryReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What machine the agent is on. `facts` takes short texts of the operating system's own."""
+
+    agent_id: WireName
+    hostname: ShortText
+    os_type: ShortText
+    os_version: ShortText
+    kernel_version: ShortText
+    architecture: ShortText
+    ip_address: ShortText = ""
+    mac_address: ShortText = ""
+    cpu_count: Annotated[int, Meta(ge=0, le=65_536)] = 0
+    memory_bytes: Count = 0
+    boot_time_unix: TimeUnix | None = None
+    agent_version: ShortText = ""
+    sensor: ShortText = ""
+    collected_at_unix: TimeUnix
+    facts: Annotated[dict[ShortText, ShortText], Meta(max_length=64)] = {}
+
+
+class Command(Struct, frozen=True, kw_only=True):
+    """Something that an operator wants an agent to do, once."""
+
+    command_id: str
+    kind: CommandKind
+    reason: str
+    created_at_unix: float
+    expires_at_unix: float
+    arguments: dict[str, Any] = {}
+
+
+class CommandList(Struct, frozen=True, kw_only=True):
+    """Commands that wait for an agent, oldest first."""
+
+    commands: list[Command]
+
+
+class CommandAcknowledgement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What became of a command. `detail` is one sentence for the operator."""
+
+    command_id: WireName
+    status: Literal["done", "failed"]
+    detail: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class FieldError(Struct, frozen=True, kw_only=True):
+    """One field that was refused, and why."""
+
+    field: str
+    detail: str
+
+
+class ErrorBody(Struct, frozen=True, kw_only=True):
+    """Every refusal of the server, in this one form."""
+
+    message: str
+    code: str
+    status: int
+    errors: list[FieldError] = []
