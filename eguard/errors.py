@@ -16,6 +16,9 @@
     ├── AlertBufferError            alerts that wait for a server cannot be kept or read; detection goes on
     ├── ShardLostError              a process of detection is gone and could not be replaced
     ├── FleetStoreError             the fleet database refused
+    ├── ServerRefusalError          a server refuses a request; carries the HTTP status
+    ├── ServerUnavailableError      a server cannot be reached, or what it says cannot be read
+    ├── PolicyError                 a policy document is not one, or a signed policy is not to be followed
     ├── RuleError                   a detection rule cannot be compiled or read
     ├── ModelError                  a model, threshold or schema does not fit
     ├── BundleError                 a bundle is not to be trusted or not complete
@@ -37,6 +40,7 @@ prints below the message.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -149,6 +153,57 @@ class FleetStoreError(EguardError):
     """The fleet database refused or is not what it should be."""
 
     code = "fleet_store"
+
+
+class ServerRefusalError(EguardError):
+    """A server refuses a request. Raised by the server to answer so, and by clients that were answered so.
+
+    Parameters
+    ----------
+    status : int
+        The HTTP status.
+    reason : str
+        The stable word of the error body's ``code``.
+    message : str
+        One sentence.
+    errors : sequence of (str, str)
+        Fields that were refused, and why.
+    """
+
+    code = "server_refusal"
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        *,
+        errors: Sequence[tuple[str, str]] = (),
+        remedy: str = "",
+        **context: Any,
+    ) -> None:
+        super().__init__(message, remedy=remedy, **context)
+        self.status = status
+        self.reason = reason
+        self.errors = list(errors)
+
+
+class ServerUnavailableError(EguardError):
+    """A server cannot be reached, does not answer in time, or what it says cannot be read."""
+
+    code = "server_unavailable"
+
+
+class PolicyError(EguardError):
+    """A policy document is not one, or a signed policy is not to be followed; ``errors`` names fields and faults."""
+
+    code = "policy"
+
+    def __init__(
+        self, message: str, *, errors: Sequence[tuple[str, str]] = (), remedy: str = "", **context: Any
+    ) -> None:
+        super().__init__(message, remedy=remedy, **context)
+        self.errors = list(errors)
 
 
 class RuleError(EguardError):
