@@ -45,7 +45,7 @@ access_token = sa.Table(
     sa.Column("revoked_at", UtcTime),
 )
 
-#: One record a mutation. `record_hash` is SHA-256 over `previous_hash` and the record's canonical JSON.
+#: One record a mutation. `credential` names what `principal` proved itself with. `record_hash` is SHA-256 over `previous_hash` and the record's canonical JSON.
 audit_log = sa.Table(
     "audit_log",
     metadata,
@@ -58,6 +58,7 @@ audit_log = sa.Table(
     sa.Column("object_id", exact_text(160), nullable=False),
     sa.Column("detail", sa.JSON, nullable=False),
     sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("credential", sa.String(64), nullable=False),
     sa.Column("previous_hash", sa.String(64), nullable=False),
     sa.Column("record_hash", sa.String(64), nullable=False),
 )

@@ -1,0 +1,1 @@
+"""One class a noun: what the server does, one transaction a method."""
