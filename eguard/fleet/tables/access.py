@@ -45,7 +45,8 @@ access_token = sa.Table(
     sa.Column("revoked_at", UtcTime),
 )
 
-#: One record a mutation. `credential` names what `principal` proved itself with. `record_hash` is SHA-256 over `previous_hash` and the record's canonical JSON.
+#: One record a mutation; `credential` names what the principal proved itself with. `record_hash` is SHA-256 over
+#: `previous_hash` and the record's canonical JSON.
 audit_log = sa.Table(
     "audit_log",
     metadata,

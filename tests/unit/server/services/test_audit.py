@@ -70,8 +70,8 @@ def test_a_record_hash_is_the_one_that_the_reference_page_computes():
 
 
 def test_the_detail_that_is_hashed_is_the_one_that_is_read_back(database, audit):
-    write(database, 1, detail={"ids": ("a", "b"), 7: None, "share": 1e-9, "name": "é\u2028"})
-    assert audit.search().records[0].detail == {"ids": ["a", "b"], "7": None, "share": 1e-9, "name": "é\u2028"}
+    write(database, 1, detail={"ids": ("a", "b"), "none": None, "share": 1e-9, "name": "é\u2028"})
+    assert audit.search().records[0].detail == {"ids": ["a", "b"], "none": None, "share": 1e-9, "name": "é\u2028"}
     assert audit.verify().intact
 
 
@@ -216,7 +216,7 @@ def test_filters_are_exact_and_combine(database, audit):
     assert len(audit.search(until=NOW + 1).records) == 2
 
 
-@pytest.mark.parametrize("cursor", ["", "-1", "1e3", "x", "9" * 30, "١"])
+@pytest.mark.parametrize("cursor", ["", "-1", "1e3", "x", "9" * 30, "\u0661"])
 def test_a_made_up_cursor_is_refused(audit, cursor):
     with pytest.raises(ServerRefusalError) as caught:
         audit.search(cursor=cursor)
@@ -259,9 +259,14 @@ def test_a_mutation_whose_record_cannot_be_written_is_not_made(database):
 
 def test_a_transaction_that_is_undone_leaves_no_gap(database, audit):
     write(database, 1)
-    with pytest.raises(ZeroDivisionError), database.write() as connection:
-        record(connection, ADMIN, action="a.b", object_type="a", object_id="1", detail={}, now=NOW)
-        _ = 1 / 0
+
+    def fail_after_writing():
+        with database.write() as connection:
+            record(connection, ADMIN, action="a.b", object_type="a", object_id="1", detail={}, now=NOW)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail_after_writing()
     write(database, 1)
     assert audit.verify().intact
     assert audit.verify().records == 2
