@@ -101,7 +101,11 @@ class _Tally:
 
 
 def run_aggregation(
-    database: Database, clock: Clock, rules: AggregationRules, progress: Progress | None = None
+    database: Database,
+    clock: Clock,
+    rules: AggregationRules,
+    progress: Progress | None = None,
+    also: Callable[[sa.Connection], object] = lambda _: None,
 ) -> AggregationReport:
     """Aggregate all votes and publish the result as a new generation.
 
@@ -124,11 +128,17 @@ def run_aggregation(
             tally.agents.update(agents)
             tally.votes += len(votes.samples) - result.votes_below_min_samples
             tally.votes_below_min_samples += result.votes_below_min_samples
-    return _publish(database, clock, tally, rules, started=started)
+    return _publish(database, clock, tally, rules, also, started=started)
 
 
 def _publish(
-    database: Database, clock: Clock, tally: _Tally, rules: AggregationRules, *, started: float
+    database: Database,
+    clock: Clock,
+    tally: _Tally,
+    rules: AggregationRules,
+    also: Callable[[sa.Connection], object],
+    *,
+    started: float,
 ) -> AggregationReport:
     published = {
         item.process_key: PublishedKey(item.distribution, item.agent_count, item.voter_samples)
@@ -157,6 +167,7 @@ def _publish(
             source="aggregate",
             report={"rules": asdict(rules), "report": report.to_dict()},
         )
+        also(connection)
     return report
 
 

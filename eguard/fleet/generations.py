@@ -182,6 +182,42 @@ def roll_back(connection: sa.Connection, generation: int, now: float) -> int:
     return publish(connection, rows, comparisons, computed_at=now, source="rollback", source_version=str(generation))
 
 
+def import_rows(connection: sa.Connection, rows: Sequence[FleetRow], source_version: str, now: float) -> int:
+    """Publish rows of an operator's own as a new generation and return its number.
+
+    Raises
+    ------
+    FleetStoreError
+        A key comes twice.
+    """
+    values = {row.process_key: _imported(row) for row in rows}
+    if len(values) != len(rows):
+        raise FleetStoreError("a process key comes twice", remedy="Send every key once.", reason="invalid_import")
+    published = {
+        key: PublishedKey(vector_from_distribution(item["median_distribution"]), item["agent_count"], 0)
+        for key, item in values.items()
+    }
+    comparisons = compare_with_earlier(connection, published)
+    ordered = [values[key] for key in sorted(values)]
+    return publish(
+        connection, ordered, comparisons, computed_at=now, source="import", source_version=source_version
+    )  # fmt: skip
+
+
+def _imported(row: FleetRow) -> dict[str, Any]:
+    # What voters there were elsewhere is not known here: the row says how many, and nothing of their events.
+    return {
+        "process_key": row.process_key,
+        "median_distribution": row.median_distribution,
+        "agent_count": row.agent_count,
+        "voter_samples": 0,
+        "stddev_kl": row.stddev_kl,
+        "pre_norm_mass": 1.0,
+        "tolerated_faults": row.tolerated_faults,
+        "continuous": None,
+    }
+
+
 def _table_of(connection: sa.Connection, generation: int | None) -> tuple[sa.Table, sa.ColumnElement[bool]]:
     """Return where the rows of a generation are, and the condition that selects them."""
     if generation is None or generation == current_generation(connection):

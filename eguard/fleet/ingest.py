@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from eguard.fleet.bulk import BulkInsert
 from eguard.fleet.tables import endpoint_agent, endpoint_baseline, endpoint_incarnation
+from eguard.fleet.upsert import upsert
 from eguard.wire.baseline import BaselineRow, RowRejection, UpsertResult
 from eguard.wire.distribution import vector_from_distribution
 
@@ -24,7 +24,6 @@ KEY_SHARDS: Final = 256
 EXPIRY_SECONDS: Final = 30 * 86_400.0
 
 _LOOKUP_KEYS: Final = 400
-_IMMUTABLE: Final = frozenset({"agent_id", "process_key"})
 
 
 class _Stored(NamedTuple):
@@ -75,6 +74,12 @@ def register_agent(connection: sa.Connection, agent_id: str, incarnation: str, n
     if changes:
         connection.execute(sa.update(endpoint_agent).where(agent.agent_id == agent_id).values(changes))
     return int(ordinal)
+
+
+def latest_incarnation(connection: sa.Connection, agent_id: str) -> str:
+    """Return the incarnation that an agent was last heard with; one that never said any has the empty one."""
+    agent = endpoint_agent.c
+    return connection.execute(sa.select(agent.incarnation).where(agent.agent_id == agent_id)).scalar() or ""
 
 
 def _enrol(connection: sa.Connection, agent_id: str, incarnation: str, now: float) -> None:
@@ -168,19 +173,7 @@ def _values(agent_id: str, incarnation: str, row: BaselineRow, stored: _Stored, 
     }
 
 
-def _guarded_upsert() -> sa.Insert:
-    # The rows were compared in this transaction already; the guard holds even if a caller ever stops doing so.
-    statement = insert(endpoint_baseline)
-    new, old = statement.excluded, endpoint_baseline.c
-    is_newer = sa.or_(
-        new.incarnation_ordinal > old.incarnation_ordinal,
-        sa.and_(new.incarnation_ordinal == old.incarnation_ordinal, new.seq > old.seq),
-    )
-    return statement.on_conflict_do_update(
-        index_elements=[old.agent_id, old.process_key],
-        set_={column.name: new[column.name] for column in endpoint_baseline.c if column.name not in _IMMUTABLE},
-        where=is_newer,
-    )
-
-
-_GUARDED_UPSERT: Final = BulkInsert(_guarded_upsert())
+# The rows were compared in this transaction already; the guard holds against whoever stored something since.
+_GUARDED_UPSERT: Final = BulkInsert(
+    upsert(endpoint_baseline, ["agent_id", "process_key"], guard=["incarnation_ordinal", "seq"])
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ from eguard.errors import FleetStoreError
 from eguard.fleet import generations
 from eguard.fleet.aggregation import AggregationReport, Progress, run_aggregation
 from eguard.fleet.database import Database
-from eguard.fleet.ingest import register_agent, upsert_rows
+from eguard.fleet.ingest import latest_incarnation, register_agent, upsert_rows
 from eguard.fleet.kernel import AggregationRules
 from eguard.fleet.tables import (
     SCHEMA_VERSION,
@@ -139,7 +139,34 @@ class FleetStore:
 
     def upsert_received(self, incarnation: str, batch: ReceivedBatch, *, at: float | None = None) -> UpsertResult:
         """Store the good rows of a batch as it was read; rejections of both kinds carry the body's indices."""
-        result = self.upsert_baselines(batch.agent_id, incarnation, batch.baselines, at=at)
+        return self.upsert_group([(batch, incarnation)], at=at)[0]
+
+    def upsert_group(
+        self, batches: Sequence[tuple[ReceivedBatch, str | None]], *, at: float | None = None
+    ) -> list[UpsertResult]:
+        """Store batches of several agents in one transaction: all of them are on disk afterwards, or none.
+
+        Parameters
+        ----------
+        batches : sequence of (ReceivedBatch, str or None)
+            Each with the incarnation of the agent's state folder; None stands for the latest one known.
+        at : float, optional
+            Receive time; the store's clock by default.
+
+        Returns
+        -------
+        list of UpsertResult
+            One a batch; rejections carry the body's indices.
+        """
+        now = self._time(at)
+        with self._database.write() as connection:
+            return [self._upsert(connection, batch, incarnation, now) for batch, incarnation in batches]
+
+    @staticmethod
+    def _upsert(connection: sa.Connection, batch: ReceivedBatch, incarnation: str | None, now: float) -> UpsertResult:
+        if incarnation is None:
+            incarnation = latest_incarnation(connection, batch.agent_id)
+        result = upsert_rows(connection, batch.agent_id, incarnation, batch.baselines, now)
         later = [RowRejection(batch.indices[row.index], row.code, row.detail) for row in result.rejected]
         rejected = sorted([*batch.rejected, *later], key=lambda rejection: rejection.index)
         return UpsertResult(result.accepted, result.unchanged, result.stale, rejected)
@@ -188,10 +215,12 @@ class FleetStore:
         active_seconds: float = 7 * 86_400.0,
         min_agent_age_seconds: float = 0.0,
         progress: Progress | None = None,
+        also: Callable[[sa.Connection], object] = lambda _: None,
     ) -> AggregationReport:
         """Publish a new generation from the votes of all active agents.
 
-        Parameters are those of `eguard.fleet.kernel.AggregationRules`.
+        Parameters are those of `eguard.fleet.kernel.AggregationRules`. `also` is called in the transaction that
+        publishes, here and below: what it writes is committed with the generation, and if it raises nothing is.
 
         Raises
         ------
@@ -209,9 +238,9 @@ class FleetStore:
             min_agent_age_seconds=min_agent_age_seconds,
         )
         with _Exclusive(self._publishing):
-            return run_aggregation(self._database, self._clock, rules, progress)
+            return run_aggregation(self._database, self._clock, rules, progress, also)
 
-    def rollback(self, generation: int) -> int:
+    def rollback(self, generation: int, also: Callable[[sa.Connection], object] = lambda _: None) -> int:
         """Publish the rows of an earlier generation anew and return the new generation's number.
 
         Raises
@@ -220,9 +249,35 @@ class FleetStore:
             The generation is unknown or no longer kept, or an aggregation is running.
         """
         with _Exclusive(self._publishing), self._database.write() as connection:
-            return generations.roll_back(connection, generation, self._clock.now())
+            number = generations.roll_back(connection, generation, self._clock.now())
+            also(connection)
+        return number
 
-    def pin_reference(self, generation: int | None = None) -> int:
+    def import_rows(
+        self, rows: Sequence[FleetRow], source_version: str, also: Callable[[sa.Connection], object] = lambda _: None
+    ) -> int:
+        """Publish rows of an operator's own as a new generation and return its number.
+
+        Parameters
+        ----------
+        rows : sequence of FleetRow
+            All keys of the generation, each once.
+        source_version : str
+            Where they come from.
+
+        Raises
+        ------
+        FleetStoreError
+            A key comes twice, or an aggregation is running.
+        """
+        with _Exclusive(self._publishing), self._database.write() as connection:
+            number = generations.import_rows(connection, rows, source_version, self._clock.now())
+            also(connection)
+        return number
+
+    def pin_reference(
+        self, generation: int | None = None, also: Callable[[sa.Connection], object] = lambda _: None
+    ) -> int:
         """Make a generation (the current one by default) the reference of fleet health; return its number.
 
         Raises
@@ -233,6 +288,7 @@ class FleetStore:
         with self._database.write() as connection:
             chosen = generations.current_generation(connection) if generation is None else generation
             generations.pin_reference(connection, chosen)
+            also(connection)
         return chosen
 
     def current_generation(self) -> int:
@@ -257,6 +313,12 @@ class FleetStore:
         """
         with self._database.read() as connection:
             return generations.read_rows(connection, generation, limit, cursor)
+
+    def current_page(self, *, limit: int, cursor: str = "") -> tuple[int, list[FleetRow]]:
+        """Return the current generation's number and rows of it after the key `cursor`, from one snapshot."""
+        with self._database.read() as connection:
+            number = generations.current_generation(connection)
+            return number, generations.read_rows(connection, None, limit, cursor)
 
     def fleet_details(self, generation: int | None = None) -> list[dict[str, Any]]:
         """Return every column of `fleet_baseline` for a generation: mass, continuous features and provenance too.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -86,10 +87,21 @@ def decode_fleet_page(body: bytes, max_bytes: int = MAX_PAGE_BYTES) -> FleetPage
         page = msgspec.convert(value, FleetPage)
     except msgspec.ValidationError as error:
         raise refusal("invalid_fleet_page", str(error)[:200]) from error
-    for index, row in enumerate(page.fleet_baselines):
+    check_fleet_rows(page.fleet_baselines)
+    return page
+
+
+def check_fleet_rows(rows: Sequence[FleetRow]) -> None:
+    """Check what types and ranges cannot say about rows.
+
+    Raises
+    ------
+    WireError
+        A key is not canonical, or a distribution does not sum to 1.
+    """
+    for index, row in enumerate(rows):
         if not is_process_key(row.process_key):
             raise refusal("invalid_process_key", f"row {index}: process_key is not canonical", index=index)
         total = math.fsum(row.median_distribution.values())
         if not abs(total - 1.0) <= SUM_TOLERANCE:
             raise refusal("sum_not_one", f"row {index}: median_distribution sums to {total:.9g}", index=index)
-    return page

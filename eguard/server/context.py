@@ -1,0 +1,118 @@
+"""What every route reaches: the services, and threads to run them in.
+
+Work of the control plane has threads of its own, so that heartbeats, policies and administration are answered while
+uploads queue for theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Any, Final, ParamSpec, TypeVar
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from fastapi import Depends
+from starlette.requests import Request
+
+from eguard.clock import Clock
+from eguard.errors import ServerRefusalError
+from eguard.fleet.database import Database
+from eguard.fleet.store import FleetStore
+from eguard.server.principal import Principal
+from eguard.server.services.audit import record
+from eguard.settings import ServerSettings
+
+CONTROL_THREADS: Final = 16
+BULK_THREADS: Final = 8
+#: Uploads that may wait for a thread; the next one is told to come back.
+BULK_QUEUE: Final = 512
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+@dataclass(slots=True)
+class ServerContext:
+    """The server's parts.
+
+    Attributes
+    ----------
+    settings, clock, database, store
+        What the parts are made of.
+    audit, access, certificates, enrolment, endpoints, inventory, policies, policy_board, rollouts, events, feedback, \
+whitelist, commands, scheduler, fleet, ingest, metrics
+        Services, one a noun.
+    """
+
+    settings: ServerSettings
+    clock: Clock
+    database: Database
+    store: FleetStore
+    audit: Any = None
+    access: Any = None
+    certificates: Any = None
+    enrolment: Any = None
+    endpoints: Any = None
+    inventory: Any = None
+    policies: Any = None
+    policy_board: Any = None
+    rollouts: Any = None
+    events: Any = None
+    event_search: Any = None
+    feedback: Any = None
+    whitelist: Any = None
+    commands: Any = None
+    scheduler: Any = None
+    fleet: Any = None
+    ingest: Any = None
+    metrics: Any = None
+    _control: CapacityLimiter | None = field(default=None, repr=False)
+    _bulk: CapacityLimiter | None = field(default=None, repr=False)
+
+    async def control(
+        self, work: Callable[_Arguments, _Result], *args: _Arguments.args, **named: _Arguments.kwargs
+    ) -> _Result:
+        """Run something short of the control plane in a thread."""
+        if self._control is None:
+            self._control = CapacityLimiter(CONTROL_THREADS)
+        return await anyio.to_thread.run_sync(partial(work, *args, **named), limiter=self._control)
+
+    async def bulk(
+        self, work: Callable[_Arguments, _Result], *args: _Arguments.args, **named: _Arguments.kwargs
+    ) -> _Result:
+        """Run something of the data plane in a thread.
+
+        Raises
+        ------
+        ServerRefusalError
+            503 ``busy``, with a time to come back: too much waits already.
+        """
+        if self._bulk is None:
+            self._bulk = CapacityLimiter(BULK_THREADS)
+        if self._bulk.statistics().tasks_waiting >= BULK_QUEUE:
+            raise ServerRefusalError(503, "busy", "the server has too many uploads to take in; come back")
+        return await anyio.to_thread.run_sync(partial(work, *args, **named), limiter=self._bulk)
+
+    def note_refused_identity(self, principal: Principal, claimed: str) -> None:
+        """Put on record that an agent spoke for another."""
+        now = self.clock.now()
+        with self.database.write() as connection:
+            record(
+                connection,
+                principal,
+                action="identity.refused",
+                object_type="agent",
+                object_id=claimed,
+                detail={"certificate": principal.credential},
+                now=now,
+            )
+
+
+def _of_request(request: Request) -> ServerContext:
+    context: ServerContext = request.app.state.context
+    return context
+
+
+Ctx = Annotated[ServerContext, Depends(_of_request)]

@@ -1,0 +1,112 @@
+"""Generations of the fleet's baseline: made, gone back to, brought in, approved, handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from eguard.clock import Clock
+from eguard.fleet.aggregation import AggregationReport, Progress
+from eguard.fleet.store import FleetStore
+from eguard.server.principal import Principal
+from eguard.server.services.audit import record
+from eguard.settings import ServerSettings
+from eguard.wire.fleet import FleetPage, FleetRow
+
+#: Rows on a page unless a caller asks for fewer or more.
+PAGE_ROWS: Final = 512
+HEALTH_ROWS: Final = 400
+
+
+class Fleet:
+    """What the fleet agrees on.
+
+    Parameters
+    ----------
+    store : FleetStore
+        Where it is kept.
+    clock : Clock
+        For the audit log.
+    settings : ServerSettings
+        The rules of the cohort.
+    """
+
+    def __init__(self, store: FleetStore, clock: Clock, settings: ServerSettings) -> None:
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+
+    def aggregate(
+        self, principal: Principal, min_agents: int | None = None, progress: Progress | None = None
+    ) -> AggregationReport:
+        """Publish a new generation from the votes of all active agents.
+
+        Raises
+        ------
+        FleetStoreError
+            Another aggregation is running, or the database refused; the previous generation stays current.
+        """
+        settings = self._settings
+        wanted = settings.aggregation_min_agents if min_agents is None else min_agents
+        return self._store.aggregate(
+            wanted,
+            settings.aggregation_max_colluders,
+            min_agent_age_seconds=settings.aggregation_min_agent_age_seconds,
+            progress=progress,
+            also=self._audit(principal, "fleet.aggregate", {"min_agents": wanted}),
+        )
+
+    def roll_back(self, principal: Principal, generation: int, reason: str) -> int:
+        """Publish the rows of an earlier generation anew and return the new generation's number."""
+        detail = {"generation": generation, "reason": reason}
+        return self._store.rollback(generation, self._audit(principal, "fleet.rollback", detail))
+
+    def import_rows(self, principal: Principal, rows: Sequence[FleetRow], source_version: str, reason: str) -> int:
+        """Publish rows that come from elsewhere and return the new generation's number."""
+        detail = {"rows": len(rows), "source_version": source_version, "reason": reason}
+        return self._store.import_rows(rows, source_version, self._audit(principal, "fleet.import", detail))
+
+    def approve(self, principal: Principal, generation: int | None, reason: str) -> int:
+        """Pin a generation, the current one by default, as what drift is measured against."""
+        detail = {"generation": generation, "reason": reason}
+        return self._store.pin_reference(generation, self._audit(principal, "fleet.approve", detail))
+
+    def page(self, limit: int, cursor: str, *, is_enabled: bool) -> FleetPage:
+        """Return rows of the current generation after the key `cursor`; none at all while seeds are switched off."""
+        if not is_enabled:
+            return FleetPage(
+                seeded=0, generation=self._store.current_generation(), seed_enabled=False, fleet_baselines=[]
+            )
+        generation, rows = self._store.current_page(limit=limit + 1, cursor=cursor)
+        shown = rows[:limit]
+        return FleetPage(
+            seeded=len(shown),
+            generation=generation,
+            seed_enabled=True,
+            fleet_baselines=shown,
+            next_cursor=shown[-1].process_key if len(rows) > limit else None,
+        )
+
+    def health(self, limit: int = HEALTH_ROWS) -> dict[str, Any]:
+        """Return how the fleet's baseline moved, newest generation first."""
+        return {
+            "generation": self._store.current_generation(),
+            "reference_generation": self._store.reference_generation(),
+            "comparisons": self._store.health_history(min(limit, HEALTH_ROWS)),
+        }
+
+    def _audit(self, principal: Principal, action: str, detail: dict[str, Any]) -> Callable[[sa.Connection], object]:
+        def write(connection: sa.Connection) -> None:
+            record(
+                connection,
+                principal,
+                action=action,
+                object_type="fleet",
+                object_id="fleet",
+                detail=detail,
+                now=self._clock.now(),
+            )
+
+        return write
