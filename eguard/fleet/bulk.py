@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
+
+_NAMED_PARAMETER: Final = re.compile(r"%\((\w+)\)s")
 
 
 class BulkInsert:
@@ -41,6 +44,9 @@ class BulkInsert:
     def _compile(self, dialect: Dialect) -> tuple[str, list[tuple[str, Callable[[Any], Any] | None]]]:
         compiled = self._statement.compile(dialect=dialect)
         types = {column.name: column.type for column in self._statement.table.columns}
-        # Both supported drivers take parameters by position.
+        text = str(compiled)
         names: list[str] = list(compiled.positiontup or ())
-        return str(compiled), [(name, types[name].dialect_impl(dialect).bind_processor(dialect)) for name in names]
+        if not names:  # parameters by name, which the driver can take by position too, and faster
+            names = _NAMED_PARAMETER.findall(text)
+            text = _NAMED_PARAMETER.sub("%s", text)
+        return text, [(name, types[name].dialect_impl(dialect).bind_processor(dialect)) for name in names]

@@ -1,128 +1,216 @@
-"""Connections and transactions: one writer, many readers, and no driver error past this module."""
+"""Transactions on the fleet database, whichever it is: whole or not at all, and no driver error past this module."""
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Final, TypeVar
 
-import msgspec
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import QueuePool, StaticPool
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from eguard.errors import FleetStoreError
+from eguard.fleet.engines import server_engines, sqlite_engine
 
-#: How long a transaction waits for another process's lock.
-BUSY_TIMEOUT_SECONDS: Final = 10.0
+T = TypeVar("T")
 
-_PRAGMAS: Final = (
-    "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=FULL",
-    "PRAGMA foreign_keys=ON",
-)
+#: How often `Database.retrying` runs a transaction again at most.
+MAX_RETRIES: Final = 3
+#: Wait before each of them when the server was lost; a restart takes a moment. Deadlocks wait a hundredth of it.
+RETRY_SECONDS: Final = (0.2, 1.0, 3.0)
+
+_SERVER_BACKENDS: Final = frozenset({"mysql", "mariadb"})
+# Deadlock, lock wait timeout, and (MariaDB 11.6 on) a row that changed since the transaction's snapshot.
+_CONFLICT_CODES: Final = frozenset({1213, 1205, 1020})
+# No connection, connection lost, too many connections, server shutting down, network errors.
+_LOST_CODES: Final = frozenset({2002, 2003, 2006, 2013, 2055, 1040, 1053, 1158, 1159, 1160, 1161})
+_REMEDIES: Final = {
+    "database_unavailable": "Check that the database runs and answers, then try again; nothing was half done.",
+    "conflict": "Somebody else stored it in the meantime: read it again.",
+}
 
 
 class Database:
-    """A SQLite database behind one writer connection and a pool of read-only ones.
+    """SQLite, MariaDB or MySQL behind one face: write transactions, read transactions, transactions run again.
 
-    A second writer in one process buys nothing and invites ``database is locked``; with a single connection and
-    ``BEGIN IMMEDIATE`` writers queue instead. Readers see the snapshot of the moment they began (WAL). An in-memory
-    database has one connection for everything.
+    A SQLite file has one writer connection and a pool of read-only ones. A second writer in one process buys nothing
+    and invites ``database is locked``; with a single connection writers queue. A database in memory has one connection
+    for everything. On a server writers run side by side: whoever reads a row in order to change it says
+    ``with_for_update()``, and may be told of a deadlock; `retrying` runs a transaction again then.
+
+    Readers see the snapshot of the moment they began, everywhere.
 
     Parameters
     ----------
     url : str
-        ``sqlite:///PATH`` or ``sqlite://`` for memory.
+        ``sqlite:///PATH``, ``sqlite://`` for memory, or ``mysql://USER:PASSWORD@HOST/NAME`` (or ``mariadb://``). A
+        server is connected to when it is first needed.
 
     Raises
     ------
     FleetStoreError
-        The URL is not one of these, or the file cannot be opened.
+        The URL is not one of these.
     """
 
     def __init__(self, url: str) -> None:
         try:
-            parsed = sa.make_url(url)
+            self._url = sa.make_url(url)
         except SQLAlchemyError as error:
-            raise _store_error("invalid_url", f"not a database URL: {error}") from error
-        if parsed.get_backend_name() != "sqlite":
-            raise _store_error("unsupported_dialect", f"no support for {parsed.get_backend_name()} databases")
-        self.url = url
-        self.is_memory = parsed.database in {None, "", ":memory:"}
+            raise _store_error("invalid_url", "this is not a database URL") from error
+        backend = self._url.get_backend_name()
+        if backend not in {"sqlite", *_SERVER_BACKENDS}:
+            raise _store_error("unsupported_dialect", f"no support for {backend} databases")
+        self.is_server = backend in _SERVER_BACKENDS
+        self.is_memory = not self.is_server and self._url.database in {None, "", ":memory:"}
         self._lock = threading.RLock()
-        self._writer = self._engine(parsed, is_writer=True)
-        self._reader = self._writer if self.is_memory else self._engine(parsed, is_writer=False)
+        self._engines: tuple[sa.Engine, sa.Engine] | None = None
+        if not self.is_server:
+            writer = sqlite_engine(self._url, is_memory=self.is_memory, is_writer=True)
+            reader = writer if self.is_memory else sqlite_engine(self._url, is_memory=False, is_writer=False)
+            self._engines = writer, reader
+
+    def __repr__(self) -> str:
+        return f"Database({self.address!r})"
+
+    @property
+    def address(self) -> str:
+        """The URL without its password."""
+        return self._url.render_as_string(hide_password=True)
 
     @property
     def dialect_name(self) -> str:
-        """SQLAlchemy's name of the dialect."""
-        return self._writer.dialect.name
+        """SQLAlchemy's name of the dialect: sqlite, mariadb or mysql. A server is asked which it is."""
+        with self._translated():
+            return self._connected()[0].dialect.name
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """Run one write transaction: all of it is committed and on disk when the block ends, or nothing of it."""
-        with self._lock, _translated(), self._writer.begin() as connection:
+        """Run one write transaction: all of it is committed and on disk when the block ends, or nothing of it.
+
+        Raises
+        ------
+        FleetStoreError
+            ``reason`` is ``database_unavailable`` if it cannot be reached or is busy for too long, ``conflict`` if a
+            unique key is taken or a foreign one missing, else ``database``.
+        """
+        with self._turn(), self._translated(), self._connected()[0].begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """Run one read transaction: a consistent snapshot for as long as the block lasts."""
+        """Run one read transaction: a consistent snapshot for as long as the block lasts.
+
+        Raises
+        ------
+        FleetStoreError
+            As for `write`.
+        """
         if self.is_memory:
             with self.write() as connection:
                 yield connection
             return
-        with _translated(), self._reader.begin() as connection:
+        with self._translated(), self._connected()[1].begin() as connection:
             yield connection
 
+    def retrying(self, function: Callable[[sa.Connection], T], *, is_idempotent: bool = False) -> T:
+        """Run a whole write transaction, and again if it lost against another one or lost its connection.
+
+        Parameters
+        ----------
+        function : callable
+            Does the transaction's work. It may run several times, so it changes nothing but the database.
+        is_idempotent : bool
+            Whether running it after it was committed changes nothing more. If so, it also runs again when the
+            connection was lost during COMMIT, where nobody can tell whether the transaction is in the database.
+
+        Returns
+        -------
+        object
+            What the run that was committed returned.
+
+        Raises
+        ------
+        FleetStoreError
+            As for `write`, after at most `MAX_RETRIES` further runs.
+        """
+        for pause in RETRY_SECONDS[:MAX_RETRIES]:
+            is_committing = False
+            try:
+                with self._turn(), self._connected()[0].connect() as connection, connection.begin() as transaction:
+                    result = function(connection)
+                    is_committing = True
+                    transaction.commit()
+                    return result
+            except DBAPIError as error:
+                if is_conflict(error):
+                    time.sleep(pause / 100.0 * (0.5 + random.random()))  # noqa: S311 - keeps rivals from meeting again
+                elif self.is_server and is_lost(error) and (is_idempotent or not is_committing):
+                    time.sleep(pause)
+                else:
+                    raise self._refusal(error) from error
+            except SQLAlchemyError as error:
+                raise self._refusal(error) from error
+        with self.write() as connection:
+            return function(connection)
+
     def dispose(self) -> None:
-        """Close all connections, the writer's last: it leaves one file behind, without a write-ahead log."""
-        self._reader.dispose()
-        self._writer.dispose()
+        """Close all connections, the writer's last: SQLite leaves one file behind then, without a write-ahead log."""
+        if self._engines is not None:
+            writer, reader = self._engines
+            reader.dispose()
+            writer.dispose()
 
-    def _engine(self, url: sa.URL, *, is_writer: bool) -> sa.Engine:
-        pool: dict[str, Any] = {"poolclass": StaticPool} if self.is_memory else {"poolclass": QueuePool}
-        if is_writer and not self.is_memory:
-            pool |= {"pool_size": 1, "max_overflow": 0}
-        engine = sa.create_engine(
-            url,
-            json_serializer=_json_text,
-            json_deserializer=msgspec.json.decode,
-            connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
-            **pool,
-        )
-        pragmas = _PRAGMAS if is_writer else (*_PRAGMAS[1:], "PRAGMA query_only=ON")
-        begin = "BEGIN IMMEDIATE" if is_writer else "BEGIN"
+    def _connected(self) -> tuple[sa.Engine, sa.Engine]:
+        if self._engines is None:
+            with self._lock:
+                if self._engines is None:
+                    self._engines = server_engines(self._url)
+        return self._engines
 
-        @sa.event.listens_for(engine, "connect")
-        def _configure(connection: Any, _record: Any) -> None:
-            connection.isolation_level = None  # transactions begin where this module says so
-            for pragma in pragmas:
-                connection.execute(pragma)
+    def _turn(self) -> threading.RLock | nullcontext[None]:
+        """Return what writers hold: on a server nothing."""
+        return nullcontext() if self.is_server else self._lock
 
-        @sa.event.listens_for(engine, "begin")
-        def _begin(connection: sa.Connection) -> None:
-            connection.exec_driver_sql(begin)
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise self._refusal(error) from error
 
-        return engine
+    def _refusal(self, error: SQLAlchemyError) -> FleetStoreError:
+        # The driver's own words: the toolkit's would repeat the statement.
+        told = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        words = str(told.args[-1]) if told.args else str(told)
+        if isinstance(error, IntegrityError):
+            return _store_error("conflict", f"the fleet database refused: {words}")
+        if isinstance(error, sa.exc.TimeoutError) or (
+            isinstance(error, DBAPIError) and (is_lost(error) or is_conflict(error))
+        ):
+            return _store_error("database_unavailable", f"the fleet database {self.address} does not answer: {words}")
+        return _store_error("database", f"the fleet database refused: {words}")
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        raise _store_error("database", f"the fleet database refused: {error}") from error
+def is_conflict(error: DBAPIError) -> bool:
+    """Tell whether a transaction lost against another one: run again it may well succeed."""
+    return _code(error) in _CONFLICT_CODES
+
+
+def is_lost(error: DBAPIError) -> bool:
+    """Tell whether the database was not reached, or not any more, or is held by others for too long."""
+    if error.connection_invalidated or _code(error) in _LOST_CODES:
+        return True
+    return "database is locked" in str(error.orig)
+
+
+def _code(error: DBAPIError) -> int | None:
+    arguments = error.orig.args if error.orig is not None else ()
+    return arguments[0] if arguments and isinstance(arguments[0], int) else None
 
 
 def _store_error(reason: str, message: str) -> FleetStoreError:
-    return FleetStoreError(
-        message,
-        remedy="Check EGUARD_DATABASE_URL and that the store was created with migrate().",
-        reason=reason,
-    )
-
-
-def _json_text(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    remedy = _REMEDIES.get(reason, "Check EGUARD_DATABASE_URL, and make or bring up its tables: eguard server migrate.")
+    return FleetStoreError(message, remedy=remedy, reason=reason)

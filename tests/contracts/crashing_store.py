@@ -61,8 +61,9 @@ def kill_before_statement(store, number):
         if seen == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    sa.event.listen(store._database._writer, "before_cursor_execute", count)
-    sa.event.listen(store._database._writer, "commit", count)
+    writer, _ = store._database._engines
+    sa.event.listen(writer, "before_cursor_execute", count)
+    sa.event.listen(writer, "commit", count)
 
 
 def look(url, child_status):

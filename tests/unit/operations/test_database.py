@@ -50,10 +50,11 @@ def test_a_schema_of_another_version_is_told(examine, tmp_path):
     ("url", "says"),
     [
         ("nonsense", "not a database URL"),
-        ("mysql://eguard:hunter2@db.example/fleet", "no support for mysql"),
+        ("mysql://eguard:hunter2@127.0.0.1:1/fleet", "does not answer"),
+        ("postgresql://eguard:hunter2@db.example/fleet", "no support for postgresql"),
         ("sqlite:///{tmp_path}/garbage", "not a database"),
     ],
-    ids=["no url", "dialect", "garbage"],
+    ids=["no url", "no server", "dialect", "garbage"],
 )
 def test_what_is_no_database_is_told_without_its_password(examine, tmp_path, url, says):
     (tmp_path / "garbage").write_bytes(b"garbage" * 1000)
