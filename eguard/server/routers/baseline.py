@@ -1,0 +1,136 @@
+"""Baselines in, seeds out."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from eguard.errors import ServerRefusalError
+from eguard.server.bodies import answer, body_schema, read_body, read_bytes
+from eguard.server.context import Ctx
+from eguard.server.identity import Admin, Agent, AgentOrAnalyst, Analyst, refuse_claim, responses
+from eguard.server.principal import Role
+from eguard.server.services.fleet import PAGE_ROWS
+from eguard.wire.baseline import BaselineBatch
+from eguard.wire.control import INCARNATION_HEADER, ShortText
+from eguard.wire.fleet import MAX_PAGE_BYTES, FleetRow, check_fleet_rows
+
+router = APIRouter(prefix="/api/v1/endpoint", tags=["baseline"])
+
+_MAX_INCARNATION_CHARACTERS = 64
+
+
+class AggregateRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many agents a published key needs; the server's setting if left out."""
+
+    min_agents: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+
+
+class GenerationRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The generation to go back to, and why."""
+
+    generation: Annotated[int, Meta(ge=1)]
+    reason: ShortText = ""
+
+
+class ApprovalRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The generation that drift is measured against from now on, the current one if left out; and why."""
+
+    generation: Annotated[int, Meta(ge=1)] | None = None
+    reason: ShortText = ""
+
+
+class ImportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole generation from elsewhere: its rows, where they come from, and why."""
+
+    source_version: Annotated[str, Meta(min_length=1, max_length=64)]
+    reason: ShortText = ""
+    fleet_baselines: Annotated[list[FleetRow], Meta(min_length=1, max_length=100_000)]
+
+
+@router.post("/baseline/batch", openapi_extra=body_schema(BaselineBatch), responses=responses(413))
+async def take_batch(request: Request, context: Ctx, principal: Agent) -> Response:
+    """Take an upload: good rows are stored, bad ones named. It is on disk when this is answered."""
+    controls = await context.control(context.policies.controls_for, principal.name)
+    if not controls.upload_enabled:
+        context.metrics.count_upload_refusal("baseline_upload_disabled")
+        raise ServerRefusalError(403, "baseline_upload_disabled", "the policy has switched uploads off")
+    if not controls.upload_in_canary:
+        context.metrics.count_upload_refusal("not_in_canary")
+        raise ServerRefusalError(403, "not_in_canary", "this agent is not among those that upload at this stage")
+    body = await read_bytes(request, context.ingest.max_bytes)
+    incarnation = request.headers.get(INCARNATION_HEADER)
+    if incarnation is not None and not _is_name(incarnation):
+        raise ServerRefusalError(400, "invalid_incarnation", f"{INCARNATION_HEADER} is not a printable name")
+    result = await context.bulk(context.ingest.take, body, incarnation, partial(refuse_claim, context, principal))
+    context.metrics.count_upload(result)
+    return answer(result)
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= _MAX_INCARNATION_CHARACTERS and text.isascii() and text.isprintable()
+
+
+@router.post("/baseline/aggregate", openapi_extra=body_schema(AggregateRequest), responses=responses(409))
+async def aggregate(request: Request, context: Ctx, principal: Admin) -> Response:
+    """Aggregate the votes of all active agents into a new generation."""
+    wanted = await read_body(request, AggregateRequest)
+    report = await context.control(context.fleet.aggregate, principal, wanted.min_agents)
+    context.metrics.count_aggregation(report)
+    return answer(report.to_dict())
+
+
+@router.get("/baseline/fleet", responses=responses())
+async def fetch_fleet(
+    context: Ctx,
+    principal: AgentOrAnalyst,
+    limit: Annotated[int, Query(ge=1, le=1000)] = PAGE_ROWS,
+    cursor: Annotated[str, Query(max_length=512)] = "",
+) -> Response:
+    """Return rows of the current generation in key order; an agent outside the cohort gets none."""
+    is_enabled = True
+    if principal.role is Role.AGENT:
+        controls = await context.control(context.policies.controls_for, principal.name)
+        is_enabled = controls.seed_enabled and controls.seed_in_canary
+    page = await context.control(context.fleet.page, limit, cursor, is_enabled=is_enabled)
+    context.metrics.count_seeds(page.seeded)
+    return answer(page)
+
+
+@router.post("/baseline/fleet/import", openapi_extra=body_schema(ImportRequest), responses=responses(409, 413))
+async def import_fleet(request: Request, context: Ctx, principal: Admin) -> Response:
+    """Publish a generation that comes from elsewhere."""
+    wanted = await read_body(request, ImportRequest, 16 * MAX_PAGE_BYTES)
+    check_fleet_rows(wanted.fleet_baselines)
+    generation = await context.control(
+        context.fleet.import_rows, principal, wanted.fleet_baselines, wanted.source_version, wanted.reason
+    )
+    return answer({"generation": generation, "imported": len(wanted.fleet_baselines)})
+
+
+@router.post("/baseline/fleet/rollback", openapi_extra=body_schema(GenerationRequest), responses=responses(404, 409))
+async def roll_back(request: Request, context: Ctx, principal: Admin) -> Response:
+    """Publish an earlier generation anew."""
+    wanted = await read_body(request, GenerationRequest)
+    generation = await context.control(context.fleet.roll_back, principal, wanted.generation, wanted.reason)
+    return answer({"generation": generation, "rolled_back_to": wanted.generation})
+
+
+@router.post("/fleet/approve", openapi_extra=body_schema(ApprovalRequest), responses=responses(404))
+async def approve(request: Request, context: Ctx, principal: Admin) -> Response:
+    """Pin a generation as the reference of the fleet's health."""
+    wanted = await read_body(request, ApprovalRequest)
+    generation = await context.control(context.fleet.approve, principal, wanted.generation, wanted.reason)
+    return answer({"reference_generation": generation})
+
+
+@router.get("/fleet/health", responses=responses())
+async def health(context: Ctx, _principal: Analyst, limit: Annotated[int, Query(ge=1, le=400)] = 60) -> Response:
+    """Return how the fleet's baseline moved from generation to generation."""
+    found: dict[str, Any] = await context.control(context.fleet.health, limit)
+    return answer(found)
