@@ -14,6 +14,7 @@
     ├── BaselineStoreError          the baseline's folder cannot be used, or a write to it failed
     │   └── StoreCorruptError       bytes of the baseline store are not what the format says
     ├── AlertBufferError            alerts that wait for a server cannot be kept or read; detection goes on
+    ├── AgentBusyError              the agent's detection does not come to a request of its control plane
     ├── ShardLostError              a process of detection is gone and could not be replaced
     ├── FleetStoreError             the fleet database refused
     ├── ServerRefusalError          a server refuses a request; carries the HTTP status
@@ -141,6 +142,12 @@ class AlertBufferError(EguardError):
     def __init__(self, message: str, *, reason: str, remedy: str = "", **context: Any) -> None:
         super().__init__(message, remedy=remedy, **context)
         self.reason = reason
+
+
+class AgentBusyError(EguardError):
+    """The thread that detects did not come to a request in time, or is ending. The request was not begun."""
+
+    code = "agent_busy"
 
 
 class ShardLostError(EguardError):

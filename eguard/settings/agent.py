@@ -31,9 +31,21 @@ class AgentSettings(BaseSettings):
         json_schema_extra={"default_text": "the machine's host name"},
     )
     server: str = Field("", description="Address of the server, https://NAME:PORT; empty: the agent works alone.")
-    tls_cert: OptionalPath = Field(None, description="File of this agent's certificate, PEM, with its intermediates.")
-    tls_key: OptionalPath = Field(None, description="File of the certificate's private key, PEM, mode 0600.")
-    tls_ca: OptionalPath = Field(None, description="File of the authority that signed the server's certificate, PEM.")
+    tls_cert: OptionalPath = Field(
+        None,
+        description="File of this agent's certificate, PEM, with its intermediates.",
+        json_schema_extra={"default_text": "what the enrolment wrote: tls/agent.pem in the state folder"},
+    )
+    tls_key: OptionalPath = Field(
+        None,
+        description="File of the certificate's private key, PEM, mode 0600.",
+        json_schema_extra={"default_text": "what the enrolment wrote: tls/agent.pem in the state folder"},
+    )
+    tls_ca: OptionalPath = Field(
+        None,
+        description="File of the authority that signed the server's certificate, PEM.",
+        json_schema_extra={"default_text": "what the enrolment wrote: tls/ca.pem in the state folder"},
+    )
 
     state_path: FolderPath = Field(Path("/var/lib/eguard"), description="Folder of everything that the agent keeps.")
     baseline_path: OptionalPath = Field(
@@ -97,6 +109,29 @@ class AgentSettings(BaseSettings):
         _GIBIBYTE, ge=1, description="Most memory for trying out a new bundle, in bytes."
     )
     max_load_seconds: Number = Field(60.0, gt=0, description="Most seconds for trying out a new bundle.")
+
+    heartbeat_seconds: Number = Field(30.0, gt=0, description="Seconds between two heartbeats to the server.")
+    policy_wait_seconds: Number = Field(
+        55.0, ge=0, le=60, description="Seconds that the server may withhold its answer until there is a new policy."
+    )
+    baseline_upload_seconds: Number = Field(
+        900.0, gt=0, description="Seconds between two uploads of what was learned; many changes go at once."
+    )
+    fleet_seed_seconds: Number = Field(900.0, gt=0, description="Seconds between two looks for the fleet's profiles.")
+    inventory_seconds: Number = Field(
+        3600.0, gt=0, description="Seconds between two reports of what machine this is; a change goes within a minute."
+    )
+    telemetry_seconds: Number = Field(5.0, gt=0, description="Seconds between two looks for alerts that wait.")
+    do_not_collect: NameList = Field(
+        (),
+        description="Patterns of programs whose command lines stay on this machine, such as vault, */gpg or "
+        "/opt/payroll/*; commas between them.",
+    )
+
+    @property
+    def tls_folder(self) -> Path:
+        """Return the folder of what this agent got when it was enrolled."""
+        return self.state_path / "tls"
 
     @property
     def baseline_folder(self) -> Path:
