@@ -174,6 +174,7 @@ class Listener(uvicorn.Server):
         self.name = name
         self._context = context
         self._socket = _bind(listen)
+        self.is_listening = asyncio.Event()
         protocol = type("Protocol", (PeerProtocol,), {"deadline_seconds": deadline_seconds})
         super().__init__(
             uvicorn.Config(
@@ -217,6 +218,7 @@ class Listener(uvicorn.Server):
         )
         self.servers = [server]
         self.started = True
+        self.is_listening.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
