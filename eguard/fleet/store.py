@@ -16,13 +16,7 @@ from eguard.fleet.aggregation import AggregationReport, Progress, run_aggregatio
 from eguard.fleet.database import Database
 from eguard.fleet.ingest import latest_incarnation, register_agent, upsert_rows
 from eguard.fleet.kernel import AggregationRules
-from eguard.fleet.tables import (
-    SCHEMA_VERSION,
-    endpoint_agent,
-    endpoint_baseline,
-    metadata,
-    schema_version,
-)
+from eguard.fleet.tables import endpoint_agent, endpoint_baseline
 from eguard.wire.baseline import BaselineRow, ReceivedBatch, RowRejection, UpsertResult
 from eguard.wire.fleet import FleetRow
 
@@ -85,29 +79,18 @@ class FleetStore:
         """Close all connections."""
         self._database.dispose()
 
-    def migrate(self) -> int:
-        """Create what is missing and return the schema version; a second call changes nothing.
+    def migrate(self) -> str:
+        """Bring the tables up to this version and return its revision; a second call changes nothing.
 
         Raises
         ------
         FleetStoreError
             The database was made by a later version.
         """
+        from eguard.fleet.migrations import upgrade  # noqa: PLC0415 - the migration tool takes long to load
+
         with self._database.write() as connection:
-            _create_tables(connection)
-            found = connection.execute(sa.select(sa.func.max(schema_version.c.version))).scalar()
-            if found is not None and found > SCHEMA_VERSION:
-                raise FleetStoreError(
-                    f"the database has schema {found}, this version knows {SCHEMA_VERSION}",
-                    remedy="Install the version that made the database, or a later one.",
-                    reason="schema_version",
-                    found=found,
-                )
-            if found is None:
-                connection.execute(
-                    sa.insert(schema_version).values(version=SCHEMA_VERSION, applied_at=self._clock.now())
-                )
-        return SCHEMA_VERSION
+            return upgrade(connection, self._clock.now())
 
     def register_agent(self, agent_id: str, incarnation: str, *, at: float | None = None) -> int:
         """Record a sign of life and return the ordinal of the incarnation, 1 for an agent's first."""
@@ -368,14 +351,3 @@ class _Exclusive:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._lock.release()
-
-
-def _create_tables(connection: sa.Connection) -> None:
-    """Create missing tables and indexes, always in one order: the same history gives the same bytes of the file.
-
-    `MetaData.create_all` goes through a table's indexes as a set.
-    """
-    for table in metadata.sorted_tables:
-        connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
-        for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from eguard.errors import FleetStoreError
 from eguard.operations.check import Finding, failed, ok, skipped
 from eguard.operations.examination import Examination
 from eguard.settings.origins import redact_password
+
+if TYPE_CHECKING:
+    from eguard.fleet.database import Database
+
+_MIGRATE: Final = "eguard server migrate"
 
 
 def check_database(examination: Examination) -> Finding:
@@ -22,38 +28,41 @@ def check_database(examination: Examination) -> Finding:
 
 
 def _look(url: str) -> Finding:
-    import sqlalchemy as sa  # noqa: PLC0415 - the agent does not have it
+    from eguard.fleet.database import Database  # noqa: PLC0415 - the agent does not have the libraries
 
-    from eguard.fleet.database import Database  # noqa: PLC0415
-    from eguard.fleet.tables import SCHEMA_VERSION, schema_version  # noqa: PLC0415
-
-    shown = redact_password(url)
-    remedy = (
-        "Correct EGUARD_DATABASE_URL, or make the tables: "
-        f"python -c 'from eguard.fleet import FleetStore; FleetStore.create(\"{shown}\").close()'"
-    )
     missing = _missing_file(url)
     if missing is not None:
-        return failed(f"there is no database {missing}", remedy)
+        return failed(f"there is no database {missing}", f"Correct EGUARD_DATABASE_URL, or make the tables: {_MIGRATE}")
     try:
         database = Database(url)
     except FleetStoreError as error:
-        return failed(error.message.replace(url, shown), "Write it as sqlite:////PATH, with four slashes.")
+        return failed(
+            error.message, "Write it as sqlite:////PATH, with four slashes, or mysql://USER:PASSWORD@HOST/NAME."
+        )
     try:
-        with database.read() as connection:
-            if not sa.inspect(connection).has_table(schema_version.name):
-                return failed(f"{shown} has no tables of eGuard: it was not migrated", remedy)
-            found = connection.execute(sa.select(sa.func.max(schema_version.c.version))).scalar()
+        return _judge(database, redact_password(url))
     except FleetStoreError as error:
-        return failed(error.message.replace(url, shown), remedy)
+        return failed(error.message, f"{error.remedy} See docs/how-to/database.md.")
     finally:
         database.dispose()
-    if found != SCHEMA_VERSION:
+
+
+def _judge(database: Database, shown: str) -> Finding:
+    from eguard.fleet.migrations import current_revision, head_revision, is_earlier_form  # noqa: PLC0415 - as above
+
+    wanted = head_revision()
+    with database.read() as connection:
+        found, is_earlier = current_revision(connection), is_earlier_form(connection)
+    if is_earlier:
+        return failed(f"{shown} has the tables of a version from before migrations", f"Take them over: {_MIGRATE}")
+    if found is None:
+        return failed(f"{shown} has no tables of eGuard: it was not migrated", f"Make them: {_MIGRATE}")
+    if found != wanted:
         return failed(
-            f"{shown} has schema {found}, and this version works with {SCHEMA_VERSION}",
-            "Install the version of eGuard that made it, or, if it is older, migrate it: FleetStore.create(URL).",
+            f"{shown} has schema {found}, and this version works with {wanted}",
+            f"If the database is older: {_MIGRATE}. If it is newer, install the version of eGuard that made it.",
         )
-    return ok(f"{shown} answers, schema {found}")
+    return ok(f"{shown} answers ({database.dialect_name}), schema {found}")
 
 
 def _missing_file(url: str) -> Path | None:

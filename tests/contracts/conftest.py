@@ -1,6 +1,8 @@
 """The stores that one suite runs against (a further database is one more entry), and a fleet that talks to them."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
 
 import numpy as np
 import pytest
@@ -24,20 +26,22 @@ def clock() -> Clock:
     return SimulatedClock(1_772_000_000.0)
 
 
-@pytest.fixture(params=["sqlite-file", "sqlite-memory"])
+@pytest.fixture(params=["sqlite-file", "sqlite-memory", "mariadb"])
 def store_factory(request, tmp_path, clock) -> Iterator[StoreFactory]:
     """Return a function that makes a new, empty, migrated store; all of them are closed at the end."""
-    stores: list[FleetStore] = []
+    with ExitStack() as opened:
+        numbers = count()
+        server = request.getfixturevalue("mariadb") if request.param == "mariadb" else None
 
-    def make() -> FleetStore:
-        is_memory = request.param == "sqlite-memory"
-        url = "sqlite://" if is_memory else f"sqlite:///{tmp_path}/fleet-{len(stores)}.db"
-        stores.append(FleetStore.create(url, clock))
-        return stores[-1]
+        def make() -> FleetStore:
+            url = f"sqlite:///{tmp_path}/fleet-{next(numbers)}.db"
+            if request.param == "sqlite-memory":
+                url = "sqlite://"
+            if server is not None:
+                url = server.url(opened.enter_context(server.migrated_database()))
+            return opened.enter_context(FleetStore.create(url, clock))
 
-    yield make
-    for store in stores:
-        store.close()
+        yield make
 
 
 @pytest.fixture

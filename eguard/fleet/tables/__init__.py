@@ -26,10 +26,9 @@ from eguard.fleet.tables.endpoints import (
     endpoint_inventory,
     enrollment_token,
 )
-from eguard.fleet.tables.upkeep import SCHEMA_VERSION, maintenance_run, maintenance_task, schema_version
+from eguard.fleet.tables.upkeep import maintenance_run, maintenance_task
 
 __all__ = [
-    "SCHEMA_VERSION",
     "UtcTime",
     "access_token",
     "alert_feedback",
@@ -57,7 +56,6 @@ __all__ = [
     "policy_assignment",
     "policy_key",
     "rollout",
-    "schema_version",
     "server_counter",
     "user_account",
     "user_session",

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import sqlalchemy as sa
 
 from eguard.fleet.tables.columns import UtcTime, metadata
-
-#: Raised by one with every change of the tables.
-SCHEMA_VERSION: Final = 2
-
-schema_version = sa.Table(
-    "fleet_schema_version",
-    metadata,
-    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("applied_at", UtcTime, nullable=False),
-)
 
 #: One row a task. Whoever holds the lease runs it; one that ended without giving it back loses it when it expires.
 maintenance_task = sa.Table(

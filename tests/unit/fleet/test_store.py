@@ -10,7 +10,6 @@ from eguard.clock import SimulatedClock
 from eguard.errors import FleetStoreError
 from eguard.fleet import FleetStore
 from eguard.fleet.database import Database
-from eguard.fleet.tables import schema_version
 from eguard.wire import BaselineRow
 
 
@@ -43,13 +42,13 @@ def test_a_database_of_a_later_version_is_left_alone(tmp_path):
     FleetStore.create(url).close()
     database = Database(url)
     with database.write() as connection:
-        connection.execute(sa.update(schema_version).values(version=99))
+        connection.execute(sa.text("update alembic_version set version_num = '9999'"))
     database.dispose()
     store = FleetStore(url)
     with pytest.raises(FleetStoreError) as caught:
         store.migrate()
     store.close()
-    assert caught.value.context["found"] == 99
+    assert caught.value.context["found"] == "9999"
 
 
 def test_a_store_that_was_never_created_says_so(tmp_path):

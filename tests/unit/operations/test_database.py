@@ -40,10 +40,10 @@ def test_a_schema_of_another_version_is_told(examine, tmp_path):
     url = f"sqlite:///{tmp_path}/fleet.sqlite"
     FleetStore.create(url).close()
     connection = sqlite3.connect(tmp_path / "fleet.sqlite")
-    connection.execute("UPDATE fleet_schema_version SET version = 99")
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.commit()
     connection.close()
-    assert "schema 99" in examine("database", database_url=url).cause
+    assert "schema 9999" in examine("database", database_url=url).cause
 
 
 @pytest.mark.parametrize(

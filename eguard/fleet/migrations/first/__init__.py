@@ -1,0 +1,15 @@
+"""Every table of the first migration, those that others refer to first."""
+
+from typing import Final
+
+from eguard.fleet.migrations.building import FrozenTable
+from eguard.fleet.migrations.first import access, analysis, baselines, control, endpoints, upkeep
+
+TABLES: Final[tuple[FrozenTable, ...]] = (
+    *endpoints.TABLES,
+    *baselines.TABLES,
+    *control.TABLES,
+    *analysis.TABLES,
+    *access.TABLES,
+    *upkeep.TABLES,
+)

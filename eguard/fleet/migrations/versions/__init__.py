@@ -1,0 +1,1 @@
+"""The migrations, one module each; their order is in `down_revision`."""
