@@ -9,11 +9,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from eguard.clock import Clock, SystemClock
+from eguard.detection.suppression import Suppressor
 from eguard.fleet.database import Database
 from eguard.fleet.tables import calibration_sample, endpoint_agent, endpoint_event
 from eguard.server.services.alert_rows import ReadAlert, event_row, read_alert
 from eguard.server.services.incidents import Grouping
-from eguard.server.services.suppression import Suppressor
 from eguard.server.services.whitelist import entries_for
 from eguard.wire.telemetry import (
     CalibrationBatch,

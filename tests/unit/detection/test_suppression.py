@@ -3,7 +3,7 @@
 import pytest
 
 from eguard.detection.alert import Alert, BeaconEvidence, MatchedRule
-from eguard.server.services.suppression import Suppressor
+from eguard.detection.suppression import Suppressor
 from eguard.wire.policy import WhitelistEntry
 
 SHA256 = "ab" * 32
