@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from msgspec import Struct
-from sqlalchemy.exc import IntegrityError
 
 from eguard.clock import Clock
 from eguard.errors import ServerRefusalError
 from eguard.fleet.database import Database
 from eguard.fleet.tables import audit_log, server_counter
+from eguard.fleet.upsert import upsert
 from eguard.server.principal import Principal
 from eguard.server.services.audit_chain import (
     COUNTER,
@@ -174,32 +174,33 @@ class Audit:
         The log keeps beginning with a whole stretch: it ends the removal at the first record that is young enough, and
         at the newest one in any case.
         """
-        log = audit_log.c
-        with self._database.write() as connection:
-            keep = connection.execute(
-                sa.select(log.sequence, log.previous_hash)
-                .where(sa.or_(log.at >= before, log.sequence == sa.select(sa.func.max(log.sequence)).scalar_subquery()))
-                .order_by(log.sequence)
-                .limit(1)
-            ).one_or_none()
-            if keep is None:
-                return 0
-            removed = connection.execute(sa.delete(audit_log).where(log.sequence < keep.sequence)).rowcount
-            if removed:
-                record(
-                    connection,
-                    principal,
-                    action=PRUNED,
-                    object_type="audit_log",
-                    object_id=str(keep.sequence),
-                    detail={
-                        "first_sequence": keep.sequence,
-                        "previous_hash": keep.previous_hash,
-                        "removed": removed,
-                    },
-                    now=self._clock.now(),
-                )
-            return removed
+        now = self._clock.now()
+        return self._database.retrying(lambda connection: _prune(connection, principal, before, now))
+
+
+def _prune(connection: sa.Connection, principal: Principal, before: float, now: float) -> int:
+    log = audit_log.c
+    newest = sa.select(sa.func.max(log.sequence)).scalar_subquery()
+    keep = connection.execute(
+        sa.select(log.sequence, log.previous_hash)
+        .where(sa.or_(log.at >= before, log.sequence == newest))
+        .order_by(log.sequence)
+        .limit(1)
+    ).one_or_none()
+    if keep is None:
+        return 0
+    removed = connection.execute(sa.delete(audit_log).where(log.sequence < keep.sequence)).rowcount
+    if removed:
+        record(
+            connection,
+            principal,
+            action=PRUNED,
+            object_type="audit_log",
+            object_id=str(keep.sequence),
+            detail={"first_sequence": keep.sequence, "previous_hash": keep.previous_hash, "removed": removed},
+            now=now,
+        )
+    return removed
 
 
 def _public(row: sa.RowMapping) -> dict[str, Any]:
@@ -231,15 +232,9 @@ def _next_sequence(connection: sa.Connection) -> int:
 
 
 def _add_counter(connection: sa.Connection) -> None:
-    last = sa.select(sa.func.coalesce(sa.func.max(audit_log.c.sequence), 0))
-    try:
-        with connection.begin_nested():
-            connection.execute(
-                sa.insert(server_counter).values(name=COUNTER, value=connection.execute(last).scalar_one())
-            )
-    except IntegrityError:
-        # Another server was first, and committed: the row is there now.
-        return
+    last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(audit_log.c.sequence), 0))).scalar_one()
+    # If another server was first, its row stays.
+    connection.execute(upsert(server_counter, ["name"], update=[]).values(name=COUNTER, value=last))
 
 
 def _hash_of(connection: sa.Connection, sequence: int) -> str:

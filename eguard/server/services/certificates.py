@@ -1,0 +1,191 @@
+"""Certificates of agents: which were issued, which still count.
+
+The authority issues nothing that is not written down here, so that a serial number nobody knows is refused. What the
+database says of a certificate is believed for up to five seconds: a revocation counts within that time everywhere, on
+connections that are open as well.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final, Literal
+
+import sqlalchemy as sa
+
+from eguard.clock import Clock
+from eguard.errors import ServerRefusalError
+from eguard.fleet.database import Database
+from eguard.fleet.tables import endpoint_agent, endpoint_certificate
+from eguard.server.pki.authority import IssuedCertificate, IssuedFor
+from eguard.server.principal import Principal
+from eguard.server.services import audit
+
+CertificateState = Literal["ok", "revoked", "expired", "unknown", "decommissioned"]
+
+#: How long a good answer is believed, in seconds.
+BELIEVED_SECONDS: Final = 5.0
+#: Certificates of one agent that hold at once; a renewal needs two, a lost answer one more.
+MAX_LIVE: Final = 8
+
+_MAX_REMEMBERED: Final = 100_000
+_certificate = endpoint_certificate.c
+
+
+class Certificates:
+    """What the server knows of the certificates that it issued.
+
+    Parameters
+    ----------
+    database : Database
+        The fleet's.
+    clock : Clock
+        Tells which have expired, and how old an answer is.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._good_until: dict[str, float] = {}
+
+    def cached_state(self, serial: str) -> CertificateState | None:
+        """Return ``ok`` if the database said so within the last five seconds; it touches nothing that can wait."""
+        good_until = self._good_until.get(serial)
+        return "ok" if good_until is not None and self._clock.monotonic() < good_until else None
+
+    def state_of(self, serial: str) -> CertificateState:
+        """Return whether a certificate counts; only ``ok`` lets its holder in."""
+        cached = self.cached_state(serial)
+        if cached is not None:
+            return cached
+        asked_at = self._clock.monotonic()
+        with self._database.read() as connection:
+            state = self._read(connection, serial)
+        with self._lock:
+            if state == "ok":
+                if len(self._good_until) >= _MAX_REMEMBERED:
+                    self._good_until.clear()
+                self._good_until[serial] = asked_at + BELIEVED_SECONDS
+            else:
+                self._good_until.pop(serial, None)
+        return state
+
+    def _read(self, connection: sa.Connection, serial: str) -> CertificateState:
+        row = connection.execute(
+            sa.select(_certificate.revoked_at, _certificate.not_after, endpoint_agent.c.status)
+            .outerjoin_from(endpoint_certificate, endpoint_agent, _certificate.agent_id == endpoint_agent.c.agent_id)
+            .where(_certificate.serial == serial)
+        ).one_or_none()
+        if row is None:
+            return "unknown"
+        if row.status == "decommissioned":
+            return "decommissioned"
+        if row.revoked_at is not None:
+            return "revoked"
+        return "ok" if self._clock.now() < row.not_after else "expired"
+
+    def forget(self) -> None:
+        """Ask the database anew for every certificate."""
+        with self._lock:
+            self._good_until.clear()
+
+    def revoke(
+        self, principal: Principal, *, agent_id: str | None = None, serial: str | None = None, reason: str
+    ) -> list[str]:
+        """Revoke an agent's certificates, or the one with a serial number, and return the serial numbers.
+
+        Raises
+        ------
+        ServerRefusalError
+            404 ``unknown_certificate``: there is none that still holds.
+        """
+        now = self._clock.now()
+        of_whom = _certificate.serial == serial if serial is not None else _certificate.agent_id == (agent_id or "")
+
+        def revoke(connection: sa.Connection) -> list[str]:
+            live = sa.select(_certificate.serial, _certificate.agent_id).where(of_whom, *live_at(now))
+            rows = connection.execute(live.order_by(_certificate.serial).with_for_update()).all()
+            if not rows:
+                whose = f"with serial number {serial}" if serial is not None else f"of agent {agent_id}"
+                raise ServerRefusalError(
+                    404, "unknown_certificate", f"there is no certificate {whose} that still holds"
+                )
+            serials = [row.serial for row in rows]
+            revoke_serials(connection, serials, reason, now)
+            audit.record(
+                connection,
+                principal,
+                action="certificate.revoke",
+                object_type="agent",
+                object_id=rows[0].agent_id,
+                detail={"serials": serials, "reason": reason},
+                now=now,
+            )
+            return serials
+
+        serials = self._database.retrying(revoke)
+        self.forget()
+        return serials
+
+    def list(self, agent_id: str | None = None, limit: int = 1000) -> list[dict[str, Any]]:
+        """Return certificates, the latest first."""
+        query = (
+            sa.select(endpoint_certificate).order_by(_certificate.issued_at.desc(), _certificate.serial).limit(limit)
+        )
+        if agent_id is not None:
+            query = query.where(_certificate.agent_id == agent_id)
+        with self._database.read() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def live_at(now: float) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    """Return the conditions that hold for certificates that are neither revoked nor expired."""
+    return _certificate.revoked_at.is_(None), _certificate.not_after > now
+
+
+def record_issued(
+    connection: sa.Connection, issued: IssuedCertificate, agent_id: str, issued_for: IssuedFor, now: float
+) -> None:
+    """Write down a certificate in the transaction that lets it out of the house.
+
+    Raises
+    ------
+    ServerRefusalError
+        409 ``too_many_certificates``: the agent has as many as it may; somebody renews for fun.
+    """
+    live = sa.select(sa.func.count()).where(_certificate.agent_id == agent_id, *live_at(now))
+    if connection.execute(live).scalar_one() >= MAX_LIVE:
+        raise ServerRefusalError(
+            409,
+            "too_many_certificates",
+            f"agent {agent_id} has {MAX_LIVE} certificates that hold; revoke those that nobody uses",
+        )
+    connection.execute(
+        sa.insert(endpoint_certificate).values(
+            serial=issued.serial,
+            agent_id=agent_id,
+            fingerprint=issued.fingerprint,
+            not_before=issued.not_before,
+            not_after=issued.not_after,
+            issued_at=now,
+            issued_for=issued_for,
+        )
+    )
+
+
+def revoke_serials(connection: sa.Connection, serials: list[str], reason: str, now: float) -> None:
+    """Mark certificates as revoked."""
+    connection.execute(
+        sa.update(endpoint_certificate)
+        .where(_certificate.serial.in_(serials))
+        .values(revoked_at=now, revoked_reason=reason[:255])
+    )
+
+
+def revoke_all(connection: sa.Connection, agent_id: str, reason: str, now: float) -> list[str]:
+    """Revoke what an agent has and return the serial numbers; whoever calls puts it on record."""
+    live = sa.select(_certificate.serial).where(_certificate.agent_id == agent_id, *live_at(now))
+    serials = list(connection.scalars(live.order_by(_certificate.serial).with_for_update()))
+    if serials:
+        revoke_serials(connection, serials, reason, now)
+    return serials
