@@ -14,7 +14,13 @@ import sqlalchemy as sa
 from eguard.clock import Clock
 from eguard.events import N_EVENT_CLASSES
 from eguard.fleet.database import Database
-from eguard.fleet.generations import compare_with_earlier, current_generation, publish, read_published
+from eguard.fleet.generations import (
+    compare_with_earlier,
+    current_generation,
+    lock_publication,
+    publish,
+    read_published,
+)
 from eguard.fleet.health import HealthComparison, PublishedKey
 from eguard.fleet.kernel import AggregationRules, Continuous, KeyAggregate, Votes, aggregate_votes
 from eguard.fleet.tables import endpoint_agent, endpoint_baseline
@@ -144,7 +150,9 @@ def _publish(
         item.process_key: PublishedKey(item.distribution, item.agent_count, item.voter_samples)
         for item in tally.aggregates
     }
-    with database.write() as connection:
+
+    def write(connection: sa.Connection) -> AggregationReport:
+        lock_publication(connection)
         previous = read_published(connection, current_generation(connection))
         health = tuple(compare_with_earlier(connection, published))
         report = AggregationReport(
@@ -168,7 +176,9 @@ def _publish(
             report={"rules": asdict(rules), "report": report.to_dict()},
         )
         also(connection)
-    return report
+        return report
+
+    return database.retrying(write)
 
 
 def _is_same(item: PublishedKey, earlier: PublishedKey | None) -> bool:

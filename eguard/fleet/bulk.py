@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Mapping
+from itertools import repeat
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -29,17 +29,23 @@ class BulkInsert:
         self._statement = statement
         self._compiled: dict[str, tuple[str, list[tuple[str, Callable[[Any], Any] | None]]]] = {}
 
-    def execute(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert `rows`, mappings that hold every column of the table."""
+    def execute(self, connection: sa.Connection, columns: Mapping[str, Iterable[Any]]) -> None:
+        """Insert rows.
+
+        Parameters
+        ----------
+        connection : sqlalchemy.Connection
+        columns : mapping of str to iterable
+            The values of every column of the table. A constant is `itertools.repeat` of it; at least one column must
+            come to an end.
+        """
         dialect = connection.dialect
         if dialect.name not in self._compiled:
             self._compiled[dialect.name] = self._compile(dialect)
-        text, columns = self._compiled[dialect.name]
-        converted = []
-        for name, process in columns:
-            values = map(itemgetter(name), rows)
-            converted.append(values if process is None else map(process, values))
-        connection.exec_driver_sql(text, list(zip(*converted, strict=True)))
+        text, converters = self._compiled[dialect.name]
+        converted = [_converted(columns[name], process) for name, process in converters]
+        # Constants have no end, so the shortest column decides.
+        connection.exec_driver_sql(text, list(zip(*converted, strict=False)))
 
     def _compile(self, dialect: Dialect) -> tuple[str, list[tuple[str, Callable[[Any], Any] | None]]]:
         compiled = self._statement.compile(dialect=dialect)
@@ -50,3 +56,11 @@ class BulkInsert:
             names = _NAMED_PARAMETER.findall(text)
             text = _NAMED_PARAMETER.sub("%s", text)
         return text, [(name, types[name].dialect_impl(dialect).bind_processor(dialect)) for name in names]
+
+
+def _converted(values: Iterable[Any], process: Callable[[Any], Any] | None) -> Iterable[Any]:
+    if process is None:
+        return values
+    if isinstance(values, repeat):
+        return repeat(process(next(values)))
+    return map(process, values)

@@ -15,13 +15,15 @@ import sqlalchemy as sa
 
 from eguard.errors import FleetStoreError
 from eguard.fleet.health import HealthComparison, PublishedKey, compare_generations
-from eguard.fleet.tables import fleet_baseline, fleet_baseline_history, fleet_generation, fleet_health
+from eguard.fleet.tables import fleet_baseline, fleet_baseline_history, fleet_generation, fleet_health, server_counter
 from eguard.wire.distribution import vector_from_distribution
 from eguard.wire.fleet import FleetRow, Source
 
 #: Generations kept besides the current and the pinned one: 30 days of four cycles a day.
 KEEP_GENERATIONS: Final = 120
 
+#: Row of `server_counter` with the number of the latest generation.
+_COUNTER: Final = "fleet_generation"
 _HISTORY_COLUMNS: Final = [column.name for column in fleet_baseline_history.c]
 
 
@@ -98,6 +100,15 @@ def read_published(connection: sa.Connection, generation: int) -> dict[str, Publ
     }
 
 
+def lock_publication(connection: sa.Connection) -> None:
+    """Let nobody else publish or pin until this write transaction ends; call it before anything is read for it.
+
+    On SQLite the transaction is alone anyway. Servers that share a database take turns at this row.
+    """
+    row = server_counter.c.name == _COUNTER
+    connection.execute(sa.select(server_counter.c.value).where(row).with_for_update()).all()
+
+
 def publish(
     connection: sa.Connection,
     rows: Sequence[Mapping[str, Any]],
@@ -137,6 +148,8 @@ def publish(
             report=report,
         )
     )
+    row = server_counter.c.name == _COUNTER
+    connection.execute(sa.update(server_counter).where(row).values(value=generation))
     for comparison in comparisons:
         connection.execute(sa.insert(fleet_health).values(_health_values(generation, computed_at, comparison)))
     _prune(connection, generation)
@@ -151,6 +164,7 @@ def pin_reference(connection: sa.Connection, generation: int) -> None:
     FleetStoreError
         There is no such generation, or its rows are no longer kept.
     """
+    lock_publication(connection)
     _table_of(connection, generation)
     connection.execute(sa.update(fleet_generation).values(is_reference=fleet_generation.c.generation == generation))
 
@@ -176,6 +190,7 @@ def roll_back(connection: sa.Connection, generation: int, now: float) -> int:
     FleetStoreError
         There is no such generation, or its rows are no longer kept.
     """
+    lock_publication(connection)
     table, condition = _table_of(connection, generation)
     rows = [dict(row) for row in connection.execute(sa.select(table).where(condition)).mappings()]
     comparisons = compare_with_earlier(connection, read_published(connection, generation))

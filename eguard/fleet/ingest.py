@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import repeat
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import sqlalchemy as sa
 
 from eguard.fleet.bulk import BulkInsert
 from eguard.fleet.tables import endpoint_agent, endpoint_baseline, endpoint_incarnation
 from eguard.fleet.upsert import upsert
 from eguard.wire.baseline import BaselineRow, RowRejection, UpsertResult
-from eguard.wire.distribution import vector_from_distribution
+from eguard.wire.distribution import CLASS_NAMES
 
 #: Hash shards of the process keys; aggregation holds one at a time.
 KEY_SHARDS: Final = 256
@@ -24,6 +27,7 @@ KEY_SHARDS: Final = 256
 EXPIRY_SECONDS: Final = 30 * 86_400.0
 
 _LOOKUP_KEYS: Final = 400
+_VECTOR_BYTES: Final = 4 * len(CLASS_NAMES)
 
 
 class _Stored(NamedTuple):
@@ -33,6 +37,7 @@ class _Stored(NamedTuple):
     distribution_vector: bytes
 
 
+@lru_cache(maxsize=65_536)
 def key_shard(process_key: str) -> int:
     """Return the shard of a key, 0..255: stable across machines and versions.
 
@@ -50,8 +55,37 @@ def register_agent(connection: sa.Connection, agent_id: str, incarnation: str, n
     An incarnation that is known keeps its place: a batch that was delayed across a reinstallation does not turn
     the clock back. Hearing from an agent counts as a heartbeat.
     """
+    found = _heard_of(connection, agent_id, incarnation)
+    if found is None:
+        _enrol(connection, agent_id, now)
+        found = _heard_of(connection, agent_id, incarnation)
+    latest, last_heartbeat, ordinal = found or (0, None, None)
+    changes: dict[str, Any] = {}
+    if last_heartbeat is None or last_heartbeat < now:
+        changes["last_heartbeat"] = now
+    if ordinal is None:
+        ordinal = latest + 1
+        changes |= {"incarnation": incarnation, "incarnation_ordinal": ordinal}
+        connection.execute(
+            sa.insert(endpoint_incarnation).values(
+                agent_id=agent_id, incarnation=incarnation, ordinal=ordinal, registered_at=now
+            )
+        )
+    if changes:
+        connection.execute(sa.update(endpoint_agent).where(endpoint_agent.c.agent_id == agent_id).values(changes))
+    return int(ordinal)
+
+
+def _heard_of(
+    connection: sa.Connection, agent_id: str, incarnation: str
+) -> tuple[int, float | None, int | None] | None:
+    """Return an agent's latest ordinal, its last heartbeat and the ordinal of `incarnation`.
+
+    The agent's row stays locked to the end of the transaction: on a server, batches of one agent queue here, so that
+    no two of them number an incarnation or compare rows at once.
+    """
     agent, known = endpoint_agent.c, endpoint_incarnation.c
-    found = connection.execute(
+    row = connection.execute(
         sa.select(agent.incarnation_ordinal, agent.last_heartbeat, known.ordinal)
         .outerjoin_from(
             endpoint_agent,
@@ -59,21 +93,9 @@ def register_agent(connection: sa.Connection, agent_id: str, incarnation: str, n
             sa.and_(known.agent_id == agent.agent_id, known.incarnation == incarnation),
         )
         .where(agent.agent_id == agent_id)
+        .with_for_update()
     ).one_or_none()
-    if found is None:
-        _enrol(connection, agent_id, incarnation, now)
-        return 1
-    latest, last_heartbeat, ordinal = found
-    changes: dict[str, Any] = {}
-    if last_heartbeat is None or last_heartbeat < now:
-        changes["last_heartbeat"] = now
-    if ordinal is None:
-        ordinal = latest + 1
-        changes |= {"incarnation": incarnation, "incarnation_ordinal": ordinal}
-        _remember(connection, agent_id, incarnation, ordinal, now)
-    if changes:
-        connection.execute(sa.update(endpoint_agent).where(agent.agent_id == agent_id).values(changes))
-    return int(ordinal)
+    return None if row is None else (row[0], row[1], row[2])
 
 
 def latest_incarnation(connection: sa.Connection, agent_id: str) -> str:
@@ -82,25 +104,17 @@ def latest_incarnation(connection: sa.Connection, agent_id: str) -> str:
     return connection.execute(sa.select(agent.incarnation).where(agent.agent_id == agent_id)).scalar() or ""
 
 
-def _enrol(connection: sa.Connection, agent_id: str, incarnation: str, now: float) -> None:
+def _enrol(connection: sa.Connection, agent_id: str, now: float) -> None:
+    """Add an agent without an incarnation; another server may just have done so."""
     connection.execute(
-        sa.insert(endpoint_agent).values(
+        upsert(endpoint_agent, ["agent_id"], update=[]).values(
             agent_id=agent_id,
-            incarnation=incarnation,
-            incarnation_ordinal=1,
+            incarnation="",
+            incarnation_ordinal=0,
             group="default",
             status="active",
             last_heartbeat=now,
             enrolled_at=now,
-        )
-    )
-    _remember(connection, agent_id, incarnation, 1, now)
-
-
-def _remember(connection: sa.Connection, agent_id: str, incarnation: str, ordinal: int, now: float) -> None:
-    connection.execute(
-        sa.insert(endpoint_incarnation).values(
-            agent_id=agent_id, incarnation=incarnation, ordinal=ordinal, registered_at=now
         )
     )
 
@@ -115,16 +129,15 @@ def upsert_rows(
     """
     ordinal = register_agent(connection, agent_id, incarnation, now)
     stored = _stored(connection, agent_id, sorted({row.process_key for row in rows}))
-    newest: dict[str, dict[str, Any]] = {}
+    newest: dict[str, tuple[BaselineRow, bytes]] = {}
     accepted = unchanged = stale = 0
     rejected: list[RowRejection] = []
-    for index, row in enumerate(rows):
-        vector = vector_from_distribution(row.event_distribution).astype("<f4").tobytes()
+    for index, (row, vector) in enumerate(zip(rows, _vectors(rows), strict=True)):
         incoming = _Stored(ordinal, row.seq, row.sample_count, vector)
         held = stored.get(row.process_key)
         if held is None or incoming[:2] > held[:2]:
             stored[row.process_key] = incoming
-            newest[row.process_key] = _values(agent_id, incarnation, row, incoming, now)
+            newest[row.process_key] = row, vector
             accepted += 1
         elif incoming[:2] < held[:2]:
             stale += 1
@@ -133,44 +146,64 @@ def upsert_rows(
         else:
             rejected.append(RowRejection(index, "seq_reused", f"seq {row.seq} was used for other content before"))
     if newest:
-        _GUARDED_UPSERT.execute(connection, [newest[key] for key in sorted(newest)])
+        _store(connection, agent_id, (incarnation, ordinal), [newest[key] for key in sorted(newest)], now)
     return UpsertResult(accepted, unchanged, stale, rejected)
 
 
+def _vectors(rows: Sequence[BaselineRow]) -> list[bytes]:
+    """Return each row's distribution as it is stored."""
+    values = [row.event_distribution.get(name, 0.0) for row in rows for name in CLASS_NAMES]
+    packed = np.array(values, dtype="<f4").tobytes()
+    return [packed[start : start + _VECTOR_BYTES] for start in range(0, len(packed), _VECTOR_BYTES)]
+
+
 def _stored(connection: sa.Connection, agent_id: str, keys: list[str]) -> dict[str, _Stored]:
-    baseline = endpoint_baseline.c
     found: dict[str, _Stored] = {}
     for start in range(0, len(keys), _LOOKUP_KEYS):
-        query = sa.select(
-            baseline.process_key,
-            baseline.incarnation_ordinal,
-            baseline.seq,
-            baseline.sample_count,
-            baseline.distribution_vector,
-        ).where(baseline.agent_id == agent_id, baseline.process_key.in_(keys[start : start + _LOOKUP_KEYS]))
-        for key, *values in connection.execute(query):
-            found[key] = _Stored(*values)
+        part = keys[start : start + _LOOKUP_KEYS]
+        rows = connection.exec_driver_sql(_lookup(connection.dialect.name, len(part)), (agent_id, *part)).all()
+        found.update((row[0], _Stored._make(row[1:])) for row in rows)
     return found
 
 
-def _values(agent_id: str, incarnation: str, row: BaselineRow, stored: _Stored, now: float) -> dict[str, Any]:
-    return {
-        "agent_id": agent_id,
-        "process_key": row.process_key,
-        "event_distribution": row.event_distribution,
-        "distribution_vector": stored.distribution_vector,
-        "sample_count": row.sample_count,
-        "entropy_threshold": row.entropy_threshold,
-        "learned_at": row.learned_at_unix,
-        "continuous": row.continuous,
-        "prior_generation": row.prior_generation,
-        "key_shard": key_shard(row.process_key),
-        "updated_at": now,
-        "expires_at": now + EXPIRY_SECONDS,
-        "incarnation": incarnation,
-        "incarnation_ordinal": stored.incarnation_ordinal,
-        "seq": row.seq,
-    }
+@lru_cache(maxsize=2 * _LOOKUP_KEYS)
+def _lookup(dialect_name: str, keys: int) -> str:
+    """Return the text of the lookup: preparing it anew for every upload would cost as much as running it."""
+    mark = "?" if dialect_name == "sqlite" else "%s"
+    # Only marks are put in; the values travel beside the text.
+    marks = ", ".join([mark] * keys)
+    columns = "process_key, incarnation_ordinal, seq, sample_count, distribution_vector"
+    return f"SELECT {columns} FROM endpoint_baseline WHERE agent_id = {mark} AND process_key IN ({marks})"  # noqa: S608
+
+
+def _store(
+    connection: sa.Connection,
+    agent_id: str,
+    incarnation: tuple[str, int],
+    rows: list[tuple[BaselineRow, bytes]],
+    now: float,
+) -> None:
+    records = [row for row, _ in rows]
+    _GUARDED_UPSERT.execute(
+        connection,
+        {
+            "agent_id": repeat(agent_id),
+            "process_key": [row.process_key for row in records],
+            "event_distribution": [row.event_distribution for row in records],
+            "distribution_vector": [vector for _, vector in rows],
+            "sample_count": [row.sample_count for row in records],
+            "entropy_threshold": [row.entropy_threshold for row in records],
+            "learned_at": [row.learned_at_unix for row in records],
+            "continuous": [row.continuous for row in records],
+            "prior_generation": [row.prior_generation for row in records],
+            "key_shard": [key_shard(row.process_key) for row in records],
+            "updated_at": repeat(now),
+            "expires_at": repeat(now + EXPIRY_SECONDS),
+            "incarnation": repeat(incarnation[0]),
+            "incarnation_ordinal": repeat(incarnation[1]),
+            "seq": [row.seq for row in records],
+        },
+    )
 
 
 # The rows were compared in this transaction already; the guard holds against whoever stored something since.

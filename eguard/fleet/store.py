@@ -94,8 +94,10 @@ class FleetStore:
 
     def register_agent(self, agent_id: str, incarnation: str, *, at: float | None = None) -> int:
         """Record a sign of life and return the ordinal of the incarnation, 1 for an agent's first."""
-        with self._database.write() as connection:
-            return register_agent(connection, agent_id, incarnation, self._time(at))
+        now = self._time(at)
+        return self._database.retrying(
+            lambda connection: register_agent(connection, agent_id, incarnation, now), is_idempotent=True
+        )
 
     def upsert_baselines(
         self, agent_id: str, incarnation: str, rows: Sequence[BaselineRow], *, at: float | None = None
@@ -117,8 +119,10 @@ class FleetStore:
         UpsertResult
             Counts of accepted, unchanged and stale rows, and rejections by position in `rows`.
         """
-        with self._database.write() as connection:
-            return upsert_rows(connection, agent_id, incarnation, rows, self._time(at))
+        now = self._time(at)
+        return self._database.retrying(
+            lambda connection: upsert_rows(connection, agent_id, incarnation, rows, now), is_idempotent=True
+        )
 
     def upsert_received(self, incarnation: str, batch: ReceivedBatch, *, at: float | None = None) -> UpsertResult:
         """Store the good rows of a batch as it was read; rejections of both kinds carry the body's indices."""
@@ -128,6 +132,9 @@ class FleetStore:
         self, batches: Sequence[tuple[ReceivedBatch, str | None]], *, at: float | None = None
     ) -> list[UpsertResult]:
         """Store batches of several agents in one transaction: all of them are on disk afterwards, or none.
+
+        A transaction that lost against another one, or lost its connection, runs again. If it had been committed and
+        only the answer was lost, the rows of the first run are counted as unchanged.
 
         Parameters
         ----------
@@ -142,8 +149,14 @@ class FleetStore:
             One a batch; rejections carry the body's indices.
         """
         now = self._time(at)
-        with self._database.write() as connection:
-            return [self._upsert(connection, batch, incarnation, now) for batch, incarnation in batches]
+        # Servers that take the same agents' rows lock them in one order, whatever order the batches came in.
+        order = sorted(range(len(batches)), key=lambda position: batches[position][0].agent_id)
+
+        def store(connection: sa.Connection) -> list[UpsertResult]:
+            results = {position: self._upsert(connection, *batches[position], now) for position in order}
+            return [results[position] for position in range(len(batches))]
+
+        return self._database.retrying(store, is_idempotent=True)
 
     @staticmethod
     def _upsert(connection: sa.Connection, batch: ReceivedBatch, incarnation: str | None, now: float) -> UpsertResult:
@@ -176,8 +189,8 @@ class FleetStore:
 
     def remove_agent(self, agent_id: str) -> None:
         """Forget an agent and everything that it uploaded."""
-        with self._database.write() as connection:
-            connection.execute(sa.delete(endpoint_agent).where(endpoint_agent.c.agent_id == agent_id))
+        query = sa.delete(endpoint_agent).where(endpoint_agent.c.agent_id == agent_id)
+        self._database.retrying(lambda connection: connection.execute(query), is_idempotent=True)
 
     def purge_expired(self, *, at: float | None = None) -> int:
         """Delete baselines that were not updated for 30 days and return how many those were."""

@@ -6,8 +6,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from eguard.fleet.database import Database
-from eguard.fleet.ingest import _GUARDED_UPSERT, KEY_SHARDS, _Stored, _values, key_shard, register_agent
-from eguard.fleet.tables import endpoint_baseline, metadata
+from eguard.fleet.ingest import KEY_SHARDS, _store, key_shard, register_agent
+from eguard.fleet.tables import endpoint_baseline
 from eguard.wire import BaselineRow
 
 
@@ -18,11 +18,10 @@ def test_shards_are_stable_and_spread():
     assert counts.max() < 160
 
 
-def test_the_statement_itself_refuses_what_is_older():
+def test_the_statement_itself_refuses_what_is_older(migrated_database_url):
     """The rows are compared before; whoever forgets that must still not turn a column back."""
-    database = Database("sqlite://")
+    database = Database(migrated_database_url)
     with database.write() as connection:
-        metadata.create_all(connection)
         register_agent(connection, "a", "first", 0.0)
         for ordinal, seq, samples in ((1, 5, 105), (1, 4, 104), (1, 5, 999), (2, 1, 201), (1, 9, 109), (2, 2, 202)):
             row = BaselineRow(
@@ -33,8 +32,7 @@ def test_the_statement_itself_refuses_what_is_older():
                 learned_at_unix=0.0,
                 seq=seq,
             )
-            values = _values("a", f"i{ordinal}", row, _Stored(ordinal, seq, samples, b"\0" * 32), now=float(samples))
-            _GUARDED_UPSERT.execute(connection, [values])
+            _store(connection, "a", (f"i{ordinal}", ordinal), [(row, b"\0" * 32)], float(samples))
             columns = endpoint_baseline.c
             stored = connection.execute(
                 sa.select(columns.sample_count, columns.updated_at, columns.incarnation_ordinal, columns.seq)

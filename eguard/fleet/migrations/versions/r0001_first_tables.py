@@ -56,8 +56,8 @@ def upgrade() -> None:
     insert_missing("server_counter", "name", counters, {"name": sa.String(32), "value": sa.BigInteger()})
 
 
-#: The default policy has taken the first revision; nothing was whitelisted or audited yet.
-_COUNTERS: Final = {"policy_revision": 1, "whitelist_revision": 0, "audit": 0}
+#: The default policy has taken the first revision; nothing else happened yet.
+_COUNTERS: Final = {"policy_revision": 1, "whitelist_revision": 0, "audit": 0, "fleet_generation": 0}
 
 
 def downgrade() -> None:
