@@ -31,6 +31,7 @@
     ├── SensorUnavailableError      this machine cannot run the sensor that was asked for
     ├── IsolationError              network isolation cannot be had as asked for, or is not what it should be
     │   └── IsolationUnavailableError   nft, privileges or nf_tables are missing on this machine
+    ├── SimulationError             a simulated fleet did not do what was asked of it
     ├── NotebookFailedError         a cell of a notebook raised
     ├── GateFailedError             a quality gate said no; carries the report
     └── MissingExtraError           an optional dependency is not installed
@@ -277,6 +278,12 @@ class IsolationUnavailableError(IsolationError):
     """Nothing on this machine can isolate it: nft, privileges or nf_tables are missing. Nothing was changed."""
 
     code = "isolation_unavailable"
+
+
+class SimulationError(EguardError):
+    """A simulated fleet did not do what was asked of it: a program ended, or something did not come in time."""
+
+    code = "simulation"
 
 
 class NotebookFailedError(EguardError):
