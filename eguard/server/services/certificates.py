@@ -7,7 +7,6 @@ connections that are open as well.
 
 from __future__ import annotations
 
-import threading
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
@@ -19,15 +18,13 @@ from eguard.fleet.tables import endpoint_agent, endpoint_certificate
 from eguard.server.pki.authority import IssuedCertificate, IssuedFor
 from eguard.server.principal import Principal
 from eguard.server.services import audit
+from eguard.server.services.believed import Believed
 
 CertificateState = Literal["ok", "revoked", "expired", "unknown", "decommissioned"]
 
-#: How long a good answer is believed, in seconds.
-BELIEVED_SECONDS: Final = 5.0
 #: Certificates of one agent that hold at once; a renewal needs two, a lost answer one more.
 MAX_LIVE: Final = 8
 
-_MAX_REMEMBERED: Final = 100_000
 _certificate = endpoint_certificate.c
 
 
@@ -45,29 +42,21 @@ class Certificates:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._lock = threading.Lock()
-        self._good_until: dict[str, float] = {}
+        self._believed: Believed[CertificateState] = Believed(clock)
 
     def cached_state(self, serial: str) -> CertificateState | None:
         """Return ``ok`` if the database said so within the last five seconds; it touches nothing that can wait."""
-        good_until = self._good_until.get(serial)
-        return "ok" if good_until is not None and self._clock.monotonic() < good_until else None
+        return self._believed.get(serial)
 
     def state_of(self, serial: str) -> CertificateState:
         """Return whether a certificate counts; only ``ok`` lets its holder in."""
         cached = self.cached_state(serial)
         if cached is not None:
             return cached
-        asked_at = self._clock.monotonic()
+        asked_at = self._believed.now()
         with self._database.read() as connection:
             state = self._read(connection, serial)
-        with self._lock:
-            if state == "ok":
-                if len(self._good_until) >= _MAX_REMEMBERED:
-                    self._good_until.clear()
-                self._good_until[serial] = asked_at + BELIEVED_SECONDS
-            else:
-                self._good_until.pop(serial, None)
+        self._believed.keep(serial, "ok" if state == "ok" else None, asked_at)
         return state
 
     def _read(self, connection: sa.Connection, serial: str) -> CertificateState:
@@ -86,8 +75,7 @@ class Certificates:
 
     def forget(self) -> None:
         """Ask the database anew for every certificate."""
-        with self._lock:
-            self._good_until.clear()
+        self._believed.forget()
 
     def revoke(
         self, principal: Principal, *, agent_id: str | None = None, serial: str | None = None, reason: str

@@ -7,7 +7,8 @@ from eguard.errors import ServerRefusalError
 from eguard.fleet.tables import endpoint_agent
 from eguard.server.pki.authority import IssuedCertificate
 from eguard.server.services.audit import Audit
-from eguard.server.services.certificates import BELIEVED_SECONDS, MAX_LIVE, Certificates, record_issued, revoke_all
+from eguard.server.services.believed import BELIEVED_SECONDS
+from eguard.server.services.certificates import MAX_LIVE, Certificates, record_issued, revoke_all
 
 DAY = 86_400.0
 
