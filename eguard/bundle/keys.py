@@ -54,10 +54,18 @@ def load_keys(directory: Path) -> Signers:
     BundleError
         A key is missing, unreadable or not Ed25519.
     """
-    signers: Signers = {}
-    for role, count in KEY_COUNTS.items():
-        signers[role] = [_load(_key_path(directory, role, number)) for number in range(1, count + 1)]
-    return signers
+    return {role: load_role_keys(directory, role) for role in KEY_COUNTS}
+
+
+def load_role_keys(directory: Path, role: str) -> list[CryptoSigner]:
+    """Read the signers of one role.
+
+    Raises
+    ------
+    BundleError
+        A key is missing, unreadable or not Ed25519.
+    """
+    return [_load(_key_path(directory, role, number)) for number in range(1, KEY_COUNTS[role] + 1)]
 
 
 def _load(path: Path) -> CryptoSigner:

@@ -181,7 +181,11 @@ class Repository:
 
     def versions(self) -> dict[str, int]:
         """Return the current version of each role's metadata."""
-        return {role: self._load(role).signed.version for role in LIFETIMES}
+        return {role: self.version_of(role) for role in LIFETIMES}
+
+    def version_of(self, role: str) -> int:
+        """Return the current version of a role's metadata."""
+        return int(self._load(role).signed.version)
 
     def _check_keys(self, root: Metadata[Any]) -> None:
         known = set(root.signed.keys)

@@ -1,0 +1,35 @@
+"""What the server does by itself, and when.
+
+A task is a function of the server's context and a progress callback; what it returns is kept as the run's detail. A
+detail with the key ``skipped`` says that there was nothing to do, and why.
+"""
+
+from __future__ import annotations
+
+from eguard.server.tasks.fleet_aggregate import aggregate_fleet
+from eguard.server.tasks.session_cleanup import clean_up
+from eguard.server.tasks.task import Task
+from eguard.server.tasks.tuf_refresh import refresh_bundles
+
+TASKS: tuple[Task, ...] = (
+    Task(
+        "fleet_aggregate",
+        "Aggregate the profiles of all active agents into a new generation of the fleet's baseline.",
+        "every 6h",
+        aggregate_fleet,
+    ),
+    Task(
+        "session_cleanup",
+        "Remove sessions that ended, and mark commands that nobody fetched in time.",
+        "every 1h",
+        clean_up,
+    ),
+    Task(
+        "tuf_refresh",
+        "Sign the bundle repository's snapshot and timestamp anew, so that agents see it is alive.",
+        "every 6h",
+        refresh_bundles,
+    ),
+)
+
+__all__ = ["TASKS", "Task"]

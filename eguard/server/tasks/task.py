@@ -1,0 +1,33 @@
+"""A maintenance task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from eguard.server.context import ServerContext
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something that the server does by itself.
+
+    Parameters
+    ----------
+    task_id : str
+        Its name in paths, logs and metrics.
+    description : str
+        One sentence.
+    schedule : str
+        ``every 6h``, or five fields of cron in the server's local time.
+    function : callable
+        Does it. It may raise an `EguardError`; the progress callback raises where the run has to end.
+    """
+
+    task_id: str
+    description: str
+    schedule: str
+    function: Callable[[ServerContext, Progress], dict[str, Any]]
