@@ -15,6 +15,7 @@ from eguard.errors import FleetStoreError
 
 #: Table by which such a database is known.
 EARLIER_MARK: Final = "fleet_schema_version"
+_REVISION_TABLE: Final = "alembic_version"
 _KNOWN: Final = (1, 2)
 _ASIDE: Final = "earlier_"
 #: Every table that such a database may hold, those that others refer to first.
@@ -49,7 +50,7 @@ def set_aside() -> list[str]:
             reason="schema_version",
             found=version,
         )
-    for name in sorted(present - {EARLIER_MARK}):
+    for name in sorted(present - {EARLIER_MARK, _REVISION_TABLE}):
         if name not in _TABLES:
             _drop_if_empty(name)
     earlier = [name for name in _TABLES if name in present]

@@ -53,6 +53,16 @@ def exact(length: int) -> sa.types.TypeEngine[str]:
     )
 
 
+def long_text(length: int) -> sa.types.TypeEngine[str]:
+    """Return text of up to 16 MiB."""
+    return sa.Text(length).with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+
+
+def fixed_bytes(length: int) -> sa.types.TypeEngine[bytes]:
+    """Return exactly `length` bytes."""
+    return sa.LargeBinary(length).with_variant(mysql.BINARY(length), "mysql", "mariadb")
+
+
 def moment() -> sa.types.TypeEngine[Any]:
     """Return a UTC date and time to the microsecond."""
     return sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")

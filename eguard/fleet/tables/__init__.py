@@ -9,7 +9,7 @@ from eguard.fleet.tables.baselines import (
     fleet_generation,
     fleet_health,
 )
-from eguard.fleet.tables.columns import UtcTime, exact_text, metadata
+from eguard.fleet.tables.columns import UtcTime, exact_text, give_server_options, metadata
 from eguard.fleet.tables.control import (
     endpoint_whitelist,
     policy,
@@ -60,3 +60,5 @@ __all__ = [
     "user_account",
     "user_session",
 ]
+
+give_server_options(metadata)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from eguard.fleet.tables.columns import UtcTime, agent_id_type, exact_text, metadata
+from eguard.fleet.tables.columns import UtcTime, agent_id_type, exact_text, long_text, metadata
 
 #: Alerts and events. `event_id` is the agent's alert id, so that what arrives twice is stored once.
 endpoint_event = sa.Table(
@@ -24,7 +24,7 @@ endpoint_event = sa.Table(
     sa.Column("model_version", sa.String(128)),
     sa.Column("features", sa.JSON(none_as_null=True)),
     sa.Column("detail", sa.JSON, nullable=False),
-    sa.Column("search_text", sa.Text(1_000_000), nullable=False),
+    sa.Column("search_text", long_text(1_000_000), nullable=False),
     sa.Column("suppressed_by", sa.String(32)),
     sa.Index(None, "agent_id", "observed_at"),
 )
@@ -54,7 +54,7 @@ alert_feedback = sa.Table(
     sa.Column("event_id", exact_text(128), nullable=False, index=True),
     sa.Column("verdict", sa.String(16), nullable=False),
     sa.Column("analyst", sa.String(128), nullable=False),
-    sa.Column("note", sa.Text(20_000), nullable=False),
+    sa.Column("note", long_text(20_000), nullable=False),
     sa.Column("created_at", UtcTime, nullable=False, index=True),
 )
 

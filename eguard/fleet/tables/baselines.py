@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from eguard.fleet.tables.columns import UtcTime, agent_id_type, exact_text, metadata, process_key_type
+from eguard.fleet.tables.columns import (
+    UtcTime,
+    agent_id_type,
+    exact_text,
+    fixed_bytes,
+    metadata,
+    process_key_type,
+)
 
 endpoint_baseline = sa.Table(
     "endpoint_baseline",
@@ -14,7 +21,7 @@ endpoint_baseline = sa.Table(
     ),
     sa.Column("process_key", process_key_type(), primary_key=True),
     sa.Column("event_distribution", sa.JSON, nullable=False),
-    sa.Column("distribution_vector", sa.LargeBinary(32), nullable=False),
+    sa.Column("distribution_vector", fixed_bytes(32), nullable=False),
     sa.Column("sample_count", sa.BigInteger, nullable=False),
     sa.Column("entropy_threshold", sa.Double, nullable=False),
     sa.Column("learned_at", UtcTime, nullable=False),

@@ -58,6 +58,16 @@ def exact_text(length: int) -> sa.types.TypeEngine[str]:
     )
 
 
+def long_text(length: int) -> sa.types.TypeEngine[str]:
+    """Return a text type for up to 16 MiB on servers, where `length` would be taken for bytes."""
+    return sa.Text(length).with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+
+
+def fixed_bytes(length: int) -> sa.types.TypeEngine[bytes]:
+    """Return a type of exactly `length` bytes."""
+    return sa.LargeBinary(length).with_variant(mysql.BINARY(length), "mysql", "mariadb")
+
+
 metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -67,6 +77,19 @@ metadata = sa.MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+def give_server_options(tables: sa.MetaData) -> None:
+    """Have servers keep every table transactional, and compare all of its text byte by byte, as SQLite does."""
+    for table in tables.tables.values():
+        table.dialect_kwargs.update(
+            mariadb_engine="InnoDB",
+            mariadb_default_charset="utf8mb4",
+            mariadb_collate="utf8mb4_nopad_bin",
+            mysql_engine="InnoDB",
+            mysql_default_charset="utf8mb4",
+            mysql_collate="utf8mb4_0900_bin",
+        )
 
 
 def agent_id_type() -> sa.types.TypeEngine[str]:

@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from eguard.fleet.migrations.building import FrozenTable, exact, moment
+from eguard.fleet.migrations.building import FrozenTable, exact, long_text, moment
 
 TABLES: Final = (
     FrozenTable(
@@ -26,7 +26,7 @@ TABLES: Final = (
             sa.Column("model_version", sa.String(128)),
             sa.Column("features", sa.JSON()),
             sa.Column("detail", sa.JSON(), nullable=False),
-            sa.Column("search_text", sa.Text(1_000_000), nullable=False),
+            sa.Column("search_text", long_text(1_000_000), nullable=False),
             sa.Column("suppressed_by", sa.String(32)),
             sa.PrimaryKeyConstraint("event_id", name="pk_endpoint_event"),
         ),
@@ -69,7 +69,7 @@ TABLES: Final = (
             sa.Column("event_id", exact(128), nullable=False),
             sa.Column("verdict", sa.String(16), nullable=False),
             sa.Column("analyst", sa.String(128), nullable=False),
-            sa.Column("note", sa.Text(20_000), nullable=False),
+            sa.Column("note", long_text(20_000), nullable=False),
             sa.Column("created_at", moment(), nullable=False),
             sa.PrimaryKeyConstraint("feedback_id", name="pk_alert_feedback"),
         ),

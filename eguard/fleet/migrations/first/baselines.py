@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from eguard.fleet.migrations.building import FrozenTable, exact, moment
+from eguard.fleet.migrations.building import FrozenTable, exact, fixed_bytes, moment
 
 TABLES: Final = (
     FrozenTable(
@@ -15,7 +15,7 @@ TABLES: Final = (
             sa.Column("agent_id", exact(128), nullable=False),
             sa.Column("process_key", exact(512), nullable=False),
             sa.Column("event_distribution", sa.JSON(), nullable=False),
-            sa.Column("distribution_vector", sa.LargeBinary(32), nullable=False),
+            sa.Column("distribution_vector", fixed_bytes(32), nullable=False),
             sa.Column("sample_count", sa.BigInteger(), nullable=False),
             sa.Column("entropy_threshold", sa.Double(), nullable=False),
             sa.Column("learned_at", moment(), nullable=False),

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import sqlalchemy as sa
+from alembic import op
 
 from eguard.fleet.migrations.adoption import restore_rows, set_aside
 from eguard.fleet.migrations.building import create_tables, drop_tables, exact, insert_missing, moment, now
@@ -52,12 +53,11 @@ def upgrade() -> None:
         "created_at": datetime.fromtimestamp(now(), UTC).replace(tzinfo=None),
     }
     insert_missing("policy", "revision", [policy], _POLICY_COLUMNS)
-    counters = [{"name": name, "value": value} for name, value in _COUNTERS.items()]
+    published = op.get_bind().exec_driver_sql("SELECT COALESCE(MAX(generation), 0) FROM fleet_generation").scalar_one()
+    # The default policy has taken the first revision.
+    values = {"policy_revision": 1, "whitelist_revision": 0, "audit": 0, "fleet_generation": published}
+    counters = [{"name": name, "value": value} for name, value in values.items()]
     insert_missing("server_counter", "name", counters, {"name": sa.String(32), "value": sa.BigInteger()})
-
-
-#: The default policy has taken the first revision; nothing else happened yet.
-_COUNTERS: Final = {"policy_revision": 1, "whitelist_revision": 0, "audit": 0, "fleet_generation": 0}
 
 
 def downgrade() -> None:
