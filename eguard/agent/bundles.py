@@ -14,6 +14,7 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import structlog
+from tuf.ngclient import FetcherInterface
 
 from eguard import __version__
 from eguard.agent.denylist import STRIKES_TO_DENY, Denylist
@@ -80,7 +81,7 @@ class BundleKeeper:
     state_dir : Path
         Folder of its own; made (mode 0700) where it is missing.
     repository : str
-        Folder of a TUF repository, or its ``file://`` address.
+        Folder of a TUF repository, or its ``file://`` address; with a `fetcher` any address that it reads.
     trusted_root : bytes, optional
         Root metadata from enrolment. Without it the repository's first root is trusted on first use, see
         `eguard.agent.trusted_root`.
@@ -90,11 +91,13 @@ class BundleKeeper:
         Most bytes of a bundle's files together.
     clock : Clock, optional
         Says when a check was.
+    fetcher : FetcherInterface, optional
+        How bytes travel from a repository that is not on this machine; that needs a `trusted_root`.
 
     Raises
     ------
     ConfigError
-        `repository` is no local address.
+        `repository` is no local address and there is no `fetcher`, or no `trusted_root` beside one.
     """
 
     def __init__(
@@ -107,10 +110,19 @@ class BundleKeeper:
         max_load_seconds: float = DEFAULT_LOAD_SECONDS,
         max_bundle_bytes: int = DEFAULT_MAX_BYTES,
         clock: Clock | None = None,
+        fetcher: FetcherInterface | None = None,
     ) -> None:
         self._folder = state_dir
-        self._repository = _local_folder(repository)
-        self._root = RootOfTrust(state_dir, self._repository, trusted_root)
+        self._fetcher = fetcher
+        local = _local_folder(repository) if fetcher is None else None
+        if local is None and trusted_root is None:
+            raise ConfigError(
+                f"there is no trusted root for the bundle repository {repository}",
+                remedy="Name the root file that the release engineer published: EGUARD_BUNDLE_ROOT.",
+            )
+        self._repository = repository if local is None else str(local)
+        self._address = repository if local is None else local.as_uri()
+        self._root = RootOfTrust(state_dir, local or state_dir, trusted_root)
         self._limits = TrialLimits(max_load_memory_bytes, max_load_seconds)
         self._max_bundle_bytes = max_bundle_bytes
         self._clock = clock or SystemClock()
@@ -226,8 +238,9 @@ class BundleKeeper:
         return NewBundle(entry.digest, kept.manifest, load_verified(kept.manifest, kept.files), entry.versions)
 
     def _client(self, root: bytes) -> BundleClient:
-        url = self._repository.as_uri()
-        return BundleClient(self._folder / "repository", url, root, max_bytes=self._max_bundle_bytes)
+        return BundleClient(
+            self._folder / "repository", self._address, root, self._fetcher, max_bytes=self._max_bundle_bytes
+        )
 
     def _open_denylist(self) -> Denylist:
         if self._denylist is None:
@@ -274,7 +287,7 @@ class BundleKeeper:
     def _log_once(self, event: str, key: str, **facts: str) -> None:
         if key != self._logged:
             self._logged = key
-            _log.warning(event, repository=str(self._repository), in_use=self._status.digest, **facts)
+            _log.warning(event, repository=self._repository, in_use=self._status.digest, **facts)
 
 
 def _local_folder(repository: str) -> Path:

@@ -8,14 +8,14 @@ in between is gone and counted: it was never acknowledged.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
 from eguard.agent.verdicts import VerdictBox
 from eguard.baseline.archive import BaselineArchive
 from eguard.baseline.facts import BaselineStatus
-from eguard.baseline.lifecycle import Lifecycle
+from eguard.baseline.lifecycle import BaselineMode, Lifecycle
 from eguard.baseline.profile import ProfileTable
 from eguard.baseline.store import BaselineStore
 from eguard.clock import Clock, SystemClock
@@ -28,6 +28,7 @@ RETRY_SECONDS: Final = 30.0
 ARCHIVE_NAME: Final = "baseline-archive.jsonl"
 
 _log = structlog.get_logger("eguard.agent")
+_Result = TypeVar("_Result")
 
 
 class BaselineKeeper:
@@ -131,6 +132,37 @@ class BaselineKeeper:
     def apply_verdicts(self, box: VerdictBox) -> None:
         """Learn or drop the windows that verdicts are about."""
         self._tried(lambda: box.apply(self._store))
+
+    def apply_mode(self, mode: BaselineMode, revision: int) -> bool:
+        """Do what a policy asks of the baseline, once; return whether its revision was new.
+
+        Raises
+        ------
+        ConfigError
+            The mode is not for a baseline like this one. The revision counts as applied.
+        BaselineStoreError
+            The store does not work.
+        """
+        return self.change(lambda _: self.lifecycle.apply_mode(mode, revision, self._clock.now()))
+
+    def change(self, work: Callable[[BaselineStore], _Result]) -> _Result:
+        """Do something to the store for somebody who has to know whether it was done.
+
+        Raises
+        ------
+        BaselineStoreError
+            It was not: the store does not work.
+        """
+        if self._broken_at is not None:
+            raise BaselineStoreError(
+                "the baseline store does not work now",
+                remedy="It is opened again by itself; see the log for the cause.",
+            )
+        try:
+            return work(self._store)
+        except BaselineStoreError as error:
+            self._fail(error)
+            raise
 
     def shift_times(self, seconds: float) -> None:
         """Move the times on record after the clock was set."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from eguard.agent.bundle_watch import BundleWatch
 from eguard.agent.bundles import NewBundle
 from eguard.agent.clock_watch import ClockWatch
+from eguard.agent.control.exchange import Exchange
 from eguard.agent.learning import BaselineKeeper
 from eguard.agent.memory import give_back_memory
 from eguard.agent.outlets import AlertOutlet
@@ -32,6 +33,7 @@ from eguard.events import N_EVENT_CLASSES, EventBatch
 
 #: Longest wait for an event. Whatever is due is at most this late.
 POLL_SECONDS: Final = 0.25
+LINGER_POLL_SECONDS: Final = 0.02
 SETTLE_SECONDS: Final = 60.0
 STATUS_SECONDS: Final = 10.0
 #: At the end the last events are learned too, those included whose clock is a little ahead.
@@ -82,6 +84,8 @@ class AgentRuntime:
         Makes the stage of the engine: shards. It is called again when the profiles become others.
     publish : callable, optional
         Called every ten seconds with this runtime, to tell the outside how it stands.
+    exchange : Exchange, optional
+        Work that the control plane's threads want done between two batches.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class AgentRuntime:
         allow_unpromoted: bool = False,
         make_stage: Callable[[Engine], LayerStage] | None = None,
         publish: Callable[[AgentRuntime], object] = lambda _: None,
+        exchange: Exchange | None = None,
     ) -> None:
         self.engine = engine
         self.sensing = sensing
@@ -110,6 +115,7 @@ class AgentRuntime:
         self._settle_seconds = settle_seconds
         self._allow_unpromoted = allow_unpromoted
         self._make_stage = make_stage
+        self._exchange = exchange or Exchange()
         if make_stage is not None:
             engine.stage = make_stage(engine)
         self.timers = Timers(clock)
@@ -144,11 +150,22 @@ class AgentRuntime:
         self.take_bundle()
         if len(batch):
             self._process(batch)
+        self._exchange.serve()
         self.baseline.tick()
         if self.baseline.reopened():
             self._adopt(self.baseline.table)
         self.timers.run_due()
         self._publishing.run_due()
+
+    def linger(self, stop: threading.Event, seconds: float) -> None:
+        """Stay for what the control plane wants, after the last event, until `stop` is set or the time is over."""
+        machine = SystemClock()
+        until = machine.monotonic() + seconds
+        while not stop.is_set() and (left := until - machine.monotonic()) > 0.0:
+            self._exchange.serve()
+            self.baseline.tick()
+            self._publishing.run_due()
+            stop.wait(min(LINGER_POLL_SECONDS, left))
 
     def use(self, bundle: NewBundle) -> None:
         """Put a bundle's content, and its classifier if it may be used, in the place of the present ones."""

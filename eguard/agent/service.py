@@ -18,6 +18,9 @@ import structlog
 from eguard.agent.buffer import AlertBuffer
 from eguard.agent.bundle_watch import BundleWatch
 from eguard.agent.bundles import BundleKeeper
+from eguard.agent.control.bundle_fetcher import ControlFetcher
+from eguard.agent.control.enrolment_files import BUNDLE_ROOT_NAME, with_enrolment
+from eguard.agent.control.loop import ControlPlane
 from eguard.agent.isolation import HostIsolation, Nft, RequestFile
 from eguard.agent.learning import BaselineKeeper
 from eguard.agent.outlets import AlertOutlet
@@ -81,6 +84,7 @@ def run_agent(
     *,
     stop: threading.Event,
     duration_seconds: float | None = None,
+    linger_seconds: float = 0.0,
     show: Callable[[Alert], None] = lambda _: None,
     started: Callable[[AgentRuntime], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -96,6 +100,8 @@ def run_agent(
         Set it to end the agent; it writes down what it learned and returns.
     duration_seconds : float, optional
         How long to work, on the time of the events.
+    linger_seconds : float
+        How long to stay after the end of a recording, to talk with the server.
     show : callable
         Called with each alert.
     started : callable
@@ -109,7 +115,8 @@ def run_agent(
     Raises
     ------
     ConfigError
-        The state folder cannot be used, or the settings contradict one another.
+        The state folder cannot be used, the settings contradict one another, or there is a server and no usable
+        certificate.
     BaselineStoreError
         The baseline store cannot be opened.
     SensorUnavailableError
@@ -119,8 +126,12 @@ def run_agent(
     """
     source = source or Source(settings.sensor)
     _prepare_folder(settings.state_path)
+    settings = with_enrolment(settings)
     with ExitStack() as opened:
-        watch = _bundle_watch(settings)
+        control = _control_plane(settings, source)
+        if control is not None:
+            opened.callback(control.client.abort)
+        watch = _bundle_watch(settings, control)
         if watch is not None:
             watch.start()
             opened.callback(watch.stop)
@@ -145,6 +156,7 @@ def run_agent(
             allow_unpromoted=settings.allow_unpromoted,
             make_stage=lambda engine: make_stage(engine, options, settings.detection_shards),
             publish=status.publish,
+            exchange=control.exchange if control is not None else None,
         )
         opened.callback(runtime.sensing.close)
         box = VerdictBox(settings.state_path / VERDICTS_NAME)
@@ -155,10 +167,16 @@ def run_agent(
         if watch is not None:
             watch.wait_first(FIRST_BUNDLE_SECONDS)
             runtime.take_bundle()
+        if control is not None:
+            control.start(runtime)
+            opened.callback(control.stop)
+            status.control = control.describe
         status.publish(runtime)
         started(runtime)
         try:
             runtime.run(stop, duration_seconds)
+            if runtime.is_done:
+                runtime.linger(stop, linger_seconds)
         finally:
             summary = status.finish(runtime)
     if isinstance(sensor, Recording):
@@ -204,9 +222,19 @@ def _engine_options(settings: AgentSettings, baseline: BaselineKeeper) -> Engine
     )
 
 
-def _bundle_watch(settings: AgentSettings) -> BundleWatch | None:
-    repository = settings.bundle_repository or next(
-        (str(path) for path in DEFAULT_REPOSITORIES if (path / "metadata").is_dir()), ""
+def _control_plane(settings: AgentSettings, source: Source) -> ControlPlane | None:
+    if not settings.server:
+        return None
+    isolation = None if source.is_replay else HostIsolation(Nft(), RequestFile(settings.state_path / ISOLATION_NAME))
+    return ControlPlane(settings, isolation)
+
+
+def _bundle_watch(settings: AgentSettings, control: ControlPlane | None) -> BundleWatch | None:
+    fetcher = _server_fetcher(settings, control)
+    repository = (
+        settings.bundle_repository
+        or (fetcher.address if fetcher is not None else "")
+        or next((str(path) for path in DEFAULT_REPOSITORIES if (path / "metadata").is_dir()), "")
     )
     if not repository:
         _log.warning(
@@ -215,7 +243,8 @@ def _bundle_watch(settings: AgentSettings) -> BundleWatch | None:
             remedy="Without a bundle there are no rules, indicators or beacon threshold. Build one: make demo",
         )
         return None
-    root = settings.bundle_root.read_bytes() if settings.bundle_root is not None else None
+    root_file = settings.bundle_root or (_enrolled_root(settings) if fetcher is not None else None)
+    root = root_file.read_bytes() if root_file is not None else None
     try:
         keeper = BundleKeeper(
             settings.state_path / BUNDLE_STATE_NAME,
@@ -223,11 +252,24 @@ def _bundle_watch(settings: AgentSettings) -> BundleWatch | None:
             root,
             max_load_memory_bytes=settings.max_load_memory_bytes,
             max_load_seconds=settings.max_load_seconds,
+            fetcher=fetcher,
         )
     except BundleError as error:
         _log.error("bundles cannot be used", reason=error.message, remedy=error.remedy)
         return None
     return BundleWatch(keeper, settings.bundle_check_seconds)
+
+
+def _server_fetcher(settings: AgentSettings, control: ControlPlane | None) -> ControlFetcher | None:
+    """Return what reads the server's repository, where no other is set and there is a root to trust."""
+    if control is None or settings.bundle_repository:
+        return None
+    has_root = settings.bundle_root is not None or _enrolled_root(settings).exists()
+    return ControlFetcher(control.client) if has_root else None
+
+
+def _enrolled_root(settings: AgentSettings) -> Path:
+    return settings.tls_folder / BUNDLE_ROOT_NAME
 
 
 def _keep_isolation(runtime: AgentRuntime, folder: Path) -> None:

@@ -11,6 +11,7 @@ import math
 import mmap
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +39,11 @@ class StatusFile:
         The file.
     agent_id : str
         Name of this endpoint.
+
+    Attributes
+    ----------
+    control : callable
+        Returns how the control plane stands, None where there is no server.
     """
 
     def __init__(self, path: Path, agent_id: str) -> None:
@@ -47,6 +53,7 @@ class StatusFile:
         self._started = time.monotonic()
         self._busy = (time.monotonic(), time.process_time())
         self._state = "running"
+        self.control: Callable[[], dict[str, Any] | None] = lambda: None
 
     def publish(self, runtime: AgentRuntime) -> dict[str, Any]:
         """Write how things stand, in one rename, and return it."""
@@ -90,6 +97,7 @@ class StatusFile:
             "events": {name: int(n) for name, n in zip(SLOT_NAMES, totals.events, strict=True) if n},
             "events_lost": int(counters.lost.sum()),
             "alerts": dict(sorted(runtime.outlet.by_confidence.items())),
+            "alerts_suppressed": runtime.outlet.suppressed_total,
             "alerts_not_kept": runtime.outlet.unkept_total,
             "windows": {
                 "closed": totals.windows_closed,
@@ -101,6 +109,7 @@ class StatusFile:
             "baseline": _baseline(runtime),
             "bundle": _bundle(runtime),
             "buffer": _buffer(runtime),
+            "control": self.control(),
             "clock_steps": totals.clock_steps,
             "duties_failed": dict(sorted(runtime.timers.failures.items())),
         }

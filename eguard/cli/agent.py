@@ -53,6 +53,10 @@ def run(
     duration_seconds: Annotated[
         float | None, typer.Option("--duration", "-d", min=0.0, help="Seconds to work; until stopped if not given.")
     ] = None,
+    linger_seconds: Annotated[
+        float,
+        typer.Option("--linger", min=0.0, help="Seconds to stay after the end of a replay, to talk with the server."),
+    ] = 0.0,
     require_ebpf: Annotated[
         bool, typer.Option("--require-ebpf", help="Refuse to start with a lesser sensor than ebpf.")
     ] = False,
@@ -68,8 +72,9 @@ def run(
 
     It watches processes, connections, files and DNS with the best sensor that works here (root sees most), compares
     each process with what it has learned of it, runs the rules of the signed bundle, and prints an alert for what
-    stands out, with its reasons. Everything else is learned. No server is needed. Stop it with Ctrl-C or SIGTERM; a
-    crash loses at most a second of learning.
+    stands out, with its reasons. Everything else is learned. No server is needed; an agent that was enrolled
+    (`eguard agent enroll`) reports to its own over mutual TLS. Stop it with Ctrl-C or SIGTERM; a crash loses at most a
+    second of learning.
 
     With `--json` standard output has one JSON document a line: alerts as they come, and `summary` at the end. Logs
     go to standard error. All settings: `eguard config show`.
@@ -91,9 +96,87 @@ def run(
         signal.signal(number, lambda *_: stop.set())
     printer = _Printer(as_json=as_json, stop=stop)
     summary = run_agent(
-        settings, chosen, stop=stop, duration_seconds=duration_seconds, show=printer.alert, started=printer.started
+        settings,
+        chosen,
+        stop=stop,
+        duration_seconds=duration_seconds,
+        linger_seconds=linger_seconds,
+        show=printer.alert,
+        started=printer.started,
     )
     printer.summary(summary)
+
+
+@app.command()
+def enroll(
+    *,
+    server: Annotated[
+        str | None, typer.Option("--server", "-s", help="https://NAME:PORT of the agents' listener. For EGUARD_SERVER.")
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", help="The authority's file, PEM, that you were given with the token. For EGUARD_TLS_CA."),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="File with the enrolment token; - reads standard input.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option("--token", help="The token itself; others on this machine may see it while this runs.")
+    ] = None,
+    agent_id: Annotated[
+        str | None, typer.Option("--agent-id", help="Name of this endpoint in the fleet. For EGUARD_AGENT_ID.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an enrolment that is still valid.")] = False,
+    state: StateOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Enrol this machine with a server: exchange a token for a certificate.
+
+    The private key is made here and never leaves this machine. What the server answers (certificate, authority, policy
+    keys, the bundle repository's root) is kept in the state folder, and `eguard agent run` uses it from then on. Repeat
+    the command at any time: an enrolment that is valid stays as it is, and the token is not used.
+
+    Example: `sudo eguard agent enroll --server https://eguard.example:8443 --ca ca.pem --token-file token`.
+    """
+    from eguard.agent.control.enrol import enrol
+    from eguard.agent.control.state_incarnation import incarnation_of
+    from eguard.errors import ConfigError
+
+    settings = _settings(config, state_path=state, agent_id=agent_id, server=server, tls_ca=ca)
+    if not settings.server or settings.tls_ca is None:
+        raise ConfigError(
+            "the server or its authority is not given",
+            remedy="eguard agent enroll --server https://NAME:PORT --ca FILE --token-file FILE",
+        )
+    enrolment, is_new = enrol(
+        settings.tls_folder,
+        settings.server,
+        settings.tls_ca,
+        lambda: _read_token(token, token_file),
+        agent_id=settings.agent_id,
+        incarnation=lambda: incarnation_of(settings),
+        force=force,
+    )
+    answer = {
+        "agent_id": enrolment.agent_id,
+        "server": enrolment.server,
+        "enrolled": "now" if is_new else "before",
+        "folder": str(settings.tls_folder),
+    }
+    print_json(answer) if as_json else print_facts(answer)
+
+
+def _read_token(token: str | None, token_file: Path | None) -> str:
+    """Return the enrolment token from where it was given."""
+    from eguard.errors import ConfigError
+
+    if (token is None) == (token_file is None):
+        raise ConfigError("an enrolment takes one token", remedy="Give --token-file FILE, or --token TOKEN.")
+    if token_file is None:
+        return (token or "").strip()
+    text = sys.stdin.read(4096) if str(token_file) == "-" else token_file.read_text("utf-8")[:4096]
+    return text.strip()
 
 
 @app.command()
@@ -227,7 +310,25 @@ def _overview(status: dict[str, Any]) -> dict[str, Any]:
             f"{baseline['status']}, {baseline['profiles']:,} process keys, "
             f"{baseline['learned_events']:,} events learned, {baseline['held_windows']} windows held"
         ),
+        "server": _server(status.get("control")),
         "bundle": f"{(bundle['in_use'] or 'none')[:16]}, classifier {'on' if bundle['classifier_in_use'] else 'off'}",
         "cost": f"{status['cpu_seconds']:.1f} s of CPU in {status['uptime_seconds']:.0f} s, "
         f"{status['rss_bytes'] / 2**20:.0f} MiB",
     }
+
+
+def _server(control: dict[str, Any] | None) -> str:
+    """Return how the agent stands to its server, in one line."""
+    if control is None:
+        return "none, the agent works alone"
+    policy = control["policy"]
+    directions = ", ".join(
+        f"{name} {'on' if policy[name]['enabled'] else 'off'} ({policy[name]['decided_by']})"
+        for name in ("upload", "seed")
+    )
+    failing = [printable(name) for name, duty in control["duties"].items() if duty["last_error"]]
+    state = "connected" if control["connected"] else "not connected"
+    return (
+        f"{printable(control['server'])}, {state}, policy revision {policy['revision']}, {directions}"
+        f"{'; failing: ' + ', '.join(failing) if failing else ''}"
+    )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import httpcore2
+import msgspec
 
 from eguard.errors import ServerRefusalError, ServerUnavailableError, WireError
 from eguard.wire.bodies import decode_body
@@ -21,6 +22,8 @@ _TLS_REMEDY: Final = (
     "See that EGUARD_TLS_CA is the authority of this server's certificate, that EGUARD_SERVER names the server as its "
     "certificate does, and that this agent's certificate is neither expired nor revoked."
 )
+
+_Body = TypeVar("_Body", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,26 @@ def checked(answer: Answer, server: str) -> Answer:
             retry_after_seconds=pause,
         )
     raise ServerUnavailableError(text, reason="status", status=answer.status, retry_after_seconds=pause)
+
+
+def decoded(body: bytes, form: type[_Body], server: str) -> _Body:
+    """Return the body of an answer as a record of `form`.
+
+    The server is authenticated, so nobody smuggles keys in twice; what matters is that nothing else gets through.
+
+    Raises
+    ------
+    ServerUnavailableError
+        It is none.
+    """
+    try:
+        return msgspec.json.decode(body, type=form)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ServerUnavailableError(
+            f"{server} answered what cannot be read: {printable(str(error))}",
+            remedy="See whether EGUARD_SERVER is an eGuard server of this version.",
+            reason="unreadable",
+        ) from error
 
 
 def unavailable(error: Exception, server: str) -> ServerUnavailableError:

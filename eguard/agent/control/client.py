@@ -22,11 +22,11 @@ import structlog
 from msgspec import Struct
 
 from eguard import __version__
-from eguard.agent.control.answers import Answer, checked, read_capped, unavailable
+from eguard.agent.control.answers import Answer, checked, decoded, read_capped, unavailable
 from eguard.agent.control.credentials import Stamp, TlsFiles, server_address
 from eguard.agent.control.deadlines import DeadlineBackend
-from eguard.errors import ConfigError, ServerUnavailableError, WireError
-from eguard.wire.bodies import MAX_CONTROL_BYTES, decode_body, encode_body
+from eguard.errors import ConfigError, ServerUnavailableError
+from eguard.wire.bodies import MAX_CONTROL_BYTES, encode_body
 
 BASE_PATH: Final = "/api/v1"
 REQUEST_SECONDS: Final = 30.0
@@ -95,11 +95,11 @@ class ControlClient:
 
     def get(self, path: str, form: type[_Body], request: Request | None = None) -> _Body:
         """Return the body of an answer as a record of `form`; see `send`."""
-        return self._decoded(self.send(request or Request(path)), form, request)
+        return decoded(self.send(request or Request(path)).body, form, self.server)
 
     def post(self, path: str, body: Struct, form: type[_Body]) -> _Body:
         """Send a record, and return the body of the answer as another; see `send`."""
-        return self._decoded(self.send(Request(path, encode_body(body))), form, None)
+        return decoded(self.send(Request(path, encode_body(body))).body, form, self.server)
 
     def send(self, request: Request) -> Answer:
         """Make a request and return the answer, which is one of success.
@@ -161,17 +161,6 @@ class ControlClient:
             return read_capped(response, request.max_bytes, tls.version() if tls is not None else "")
         finally:
             response.close()
-
-    def _decoded(self, answer: Answer, form: type[_Body], request: Request | None) -> _Body:
-        limit = request.max_bytes if request is not None else MAX_CONTROL_BYTES
-        try:
-            return decode_body(answer.body, form, limit)
-        except WireError as error:
-            raise ServerUnavailableError(
-                f"{self.server} answered what cannot be read: {error.message[:200]}",
-                remedy="See whether EGUARD_SERVER is an eGuard server of this version.",
-                reason="unreadable",
-            ) from error
 
     def _note_answer(self, answer: Answer) -> None:
         if self._is_connected:
