@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeVar
 
+import msgspec
 import sqlalchemy as sa
 
 from eguard.clock import Clock
-from eguard.errors import ServerRefusalError
+from eguard.errors import PolicyError, ServerRefusalError
 from eguard.fleet.database import Database
 from eguard.fleet.tables import endpoint_agent, policy, policy_assignment
-from eguard.policy import PolicyDocument, bucket_limit, canary_bucket, sign_policy
+from eguard.policy import PolicyDocument, bucket_limit, canary_bucket, check_rollout_id, sign_policy
 from eguard.server.principal import Principal
 from eguard.server.services import audit
 from eguard.server.services.cohorts import active_agents, governed_agents, populate, preview_cohorts
@@ -28,6 +29,7 @@ from eguard.server.services.policy_writes import (
     write_assignments,
 )
 from eguard.server.services.revisions import lock_revisions, next_revision, raise_floor
+from eguard.wire.control import PolicyKey
 from eguard.wire.policy import PolicyPayload, SignedPolicy
 
 _HISTORY_ROWS: Final = 200
@@ -84,9 +86,13 @@ class Policies:
 
         Raises
         ------
+        PolicyError
+            The id or the version is not printable text of 1 to 64 bytes.
         ServerRefusalError
             409 ``rollout_frozen`` or ``rollout_taken``.
         """
+        _check_name("policy_id", policy_id)
+        _check_name("policy_version", policy_version)
         authorship = Authorship(principal, reason, self._clock.now())
 
         def write(connection: sa.Connection) -> tuple[StoredPolicy, bool]:
@@ -188,6 +194,22 @@ class Policies:
 
         return self._changing(write)
 
+    def rotate_key(self, principal: Principal, reason: str = "") -> dict[str, Any]:
+        """Announce a new signing key; it signs when the overlap is over.
+
+        Raises
+        ------
+        ServerRefusalError
+            409 ``rotation_pending``.
+        """
+        key = self._keys.rotate(principal, reason)
+        keys = [each for each in self._view.state().keys if each.key_id == key.key_id]
+        return {"key_id": key.key_id, "public_key": key.public_key, "active_from_unix": keys[0].active_from}
+
+    def trusted_keys(self) -> tuple[PolicyKey, ...]:
+        """Return the keys that an agent is told to trust when it enrols."""
+        return self._keys.trusted()
+
     def controls_for(self, agent_id: str) -> Controls:
         """Return what the server lets an agent do, as of at most half a second ago."""
         chosen = self._view.chosen(agent_id)
@@ -207,6 +229,27 @@ class Policies:
     def payload_for(self, agent_id: str) -> PolicyPayload:
         """Return what an agent is sent, before it is signed."""
         return self._payload(self._view.state(), agent_id)
+
+    def explain(self, agent_id: str) -> dict[str, Any]:
+        """Return what an agent is sent, where that comes from, and what it may do.
+
+        Raises
+        ------
+        ServerRefusalError
+            404 ``unknown_agent``.
+        """
+        state = self._view.state()
+        if agent_id not in state.places:
+            self._view.place(state, agent_id)
+        if agent_id not in state.places:
+            raise ServerRefusalError(404, "unknown_agent", f"there is no agent {agent_id}")
+        chosen = state.chosen(agent_id, state.places[agent_id])
+        return {
+            "source": chosen.source,
+            "bucket": canary_bucket(agent_id, chosen.policy.rollout_id),
+            "controls": self.controls_for(agent_id)._asdict(),
+            **msgspec.to_builtins(self._payload(state, agent_id)),
+        }
 
     def signed_for(self, agent_id: str) -> SignedPolicy:
         """Return what an agent is sent.
@@ -305,6 +348,14 @@ class Policies:
             detail={**detail, "reason": authorship.reason},
             now=authorship.now,
         )
+
+
+def _check_name(field: str, name: str) -> None:
+    # The id is the salt of the buckets unless the document names another.
+    try:
+        check_rollout_id(name)
+    except ValueError as error:
+        raise PolicyError(f"{field}: {error}", errors=[(field, str(error))], reason="invalid_policy") from error
 
 
 def _summary(stored: StoredPolicy) -> dict[str, Any]:

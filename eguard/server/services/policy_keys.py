@@ -89,7 +89,7 @@ class PolicyKeys:
         """Return the private half of the key that signs now."""
         return self.private_key(signing_row(rows, self._clock.now()))
 
-    def rotate(self, principal: Principal) -> PolicyKey:
+    def rotate(self, principal: Principal, reason: str = "") -> PolicyKey:
         """Make the next key: announced from now on, signing after the overlap. The present one counts until then.
 
         Raises
@@ -112,7 +112,7 @@ class PolicyKeys:
             )
             _insert(connection, known, now, active_from)
             raise_floor(connection, revision)
-            said = {"replaces": present.key_id, "active_from_unix": active_from, "revision": revision}
+            said = {"replaces": present.key_id, "active_from_unix": active_from, "revision": revision, "reason": reason}
             _record(connection, principal, known, "rotate", now=now, **said)
 
         try:

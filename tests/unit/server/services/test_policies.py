@@ -271,8 +271,7 @@ def test_revisions_are_taken_once_when_several_servers_ask_at_the_same_time(flee
 
     def take():
         start.wait()
-        for _ in range(8):
-            taken.append(fleet_database.retrying(next_revision))
+        taken.extend(fleet_database.retrying(next_revision) for _ in range(8))
 
     threads = [threading.Thread(target=take) for _ in range(4)]
     for thread in threads:

@@ -109,8 +109,7 @@ def test_the_revision_rises_with_every_change_that_concerns_the_agent_and_never_
     for kind, policy_id, version in changes:
         counter += 1
         if kind == "post":
-            version = version or "v1"
-            policies[policy_id, version] = stored(counter, policy_id, version)
+            policies[policy_id, version or "v1"] = stored(counter, policy_id, version or "v1")
         elif kind in {"agent", "group"}:
             assignments[kind, AGENT if kind == "agent" else place.group] = Assignment(policy_id, version, counter)
         elif kind == "no agent":
