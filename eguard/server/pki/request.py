@@ -52,7 +52,10 @@ def _names(request: x509.CertificateSigningRequest) -> set[str | None]:
         extension = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return names
-    return names | {agent_id_in(name) for name in extension.value}
+    # A DNS name is compared as it stands: how the certificate writes the agent's name is the authority's to decide.
+    return names | {
+        str(name.value) if isinstance(name, x509.DNSName) else agent_id_in(name) for name in extension.value
+    }
 
 
 def _refusal(code: str, message: str) -> ServerRefusalError:

@@ -42,6 +42,10 @@ def test_the_key_is_the_requests(tmp_path):
     assert read_request(request(common_name="web-7"), "web-7") == KEY.public_key()
 
 
+def test_a_name_that_is_no_dns_name_may_be_asked_for_as_one():
+    assert read_request(request(x509.DNSName("front desk")), "front desk") == KEY.public_key()
+
+
 @pytest.mark.parametrize(
     "csr",
     [
