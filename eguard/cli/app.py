@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from eguard import __version__
-from eguard.cli import agent, alerts, bundle, config, doctor, ml, nac, sensor, simulate, store
+from eguard.cli import agent, alerts, bundle, config, doctor, ml, nac, sensor, server, simulate, simulate_loop, store
 from eguard.errors import (
     BundleError,
     ConfigError,
@@ -22,6 +22,7 @@ from eguard.errors import (
     IsolationUnavailableError,
     MissingExtraError,
     SensorUnavailableError,
+    SimulationError,
 )
 from eguard.logs import configure_logging
 
@@ -49,7 +50,9 @@ app.command()(doctor.doctor)
 app.add_typer(ml.app, name="ml")
 app.add_typer(nac.app, name="nac")
 app.add_typer(sensor.app, name="sensor")
+app.add_typer(server.app, name="server")
 app.add_typer(simulate.app, name="simulate")
+simulate.app.command()(simulate_loop.loop)
 app.add_typer(store.app, name="store")
 
 
@@ -74,7 +77,7 @@ def exit_code(error: EguardError) -> int:
     """Return the process's exit code for an error."""
     if isinstance(error, IsolationUnavailableError | MissingExtraError | SensorUnavailableError):
         return EXIT_MISSING
-    if isinstance(error, BundleError | GateFailedError):
+    if isinstance(error, BundleError | GateFailedError | SimulationError):
         return EXIT_CHECK_FAILED
     return EXIT_BAD_INPUT
 

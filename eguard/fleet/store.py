@@ -75,6 +75,11 @@ class FleetStore:
     ) -> None:
         self.close()
 
+    @property
+    def database(self) -> Database:
+        """The database, for whoever keeps more in it than baselines."""
+        return self._database
+
     def close(self) -> None:
         """Close all connections."""
         self._database.dispose()

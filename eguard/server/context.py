@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, ParamSpec, TypeVar
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -23,6 +23,28 @@ from eguard.fleet.store import FleetStore
 from eguard.server.principal import Principal
 from eguard.server.services.audit import record
 from eguard.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from eguard.server.metrics import Metrics
+    from eguard.server.services.access import Access
+    from eguard.server.services.audit import Audit
+    from eguard.server.services.certificates import Certificates
+    from eguard.server.services.commands import Commands
+    from eguard.server.services.endpoints import Endpoints
+    from eguard.server.services.enrolment import Enrolment
+    from eguard.server.services.event_search import EventSearch
+    from eguard.server.services.events import Events
+    from eguard.server.services.feedback import Feedback
+    from eguard.server.services.fleet import Fleet
+    from eguard.server.services.ingest import Ingest
+    from eguard.server.services.inventory import Inventory
+    from eguard.server.services.policies import Policies
+    from eguard.server.services.policy_board import PolicyBoard
+    from eguard.server.services.policy_keys import PolicyKeys
+    from eguard.server.services.rollouts import Rollouts
+    from eguard.server.services.scheduler import Scheduler
+    from eguard.server.services.signals import Signals
+    from eguard.server.services.whitelist import Whitelist
 
 CONTROL_THREADS: Final = 16
 BULK_THREADS: Final = 8
@@ -41,33 +63,34 @@ class ServerContext:
     ----------
     settings, clock, database, store
         What the parts are made of.
-    audit, access, certificates, enrolment, endpoints, inventory, policies, policy_board, rollouts, events, feedback, \
-whitelist, commands, scheduler, fleet, ingest, metrics
-        Services, one a noun.
+    the others
+        Services, one a noun, as `eguard.server.assembly` puts them together.
     """
 
     settings: ServerSettings
     clock: Clock
     database: Database
     store: FleetStore
-    audit: Any = None
-    access: Any = None
-    certificates: Any = None
-    enrolment: Any = None
-    endpoints: Any = None
-    inventory: Any = None
-    policies: Any = None
-    policy_board: Any = None
-    rollouts: Any = None
-    events: Any = None
-    event_search: Any = None
-    feedback: Any = None
-    whitelist: Any = None
-    commands: Any = None
-    scheduler: Any = None
-    fleet: Any = None
-    ingest: Any = None
-    metrics: Any = None
+    audit: Audit
+    access: Access
+    certificates: Certificates
+    enrolment: Enrolment
+    endpoints: Endpoints
+    inventory: Inventory
+    policies: Policies
+    policy_keys: PolicyKeys
+    policy_board: PolicyBoard
+    rollouts: Rollouts
+    events: Events
+    event_search: EventSearch
+    feedback: Feedback
+    whitelist: Whitelist
+    commands: Commands
+    scheduler: Scheduler
+    fleet: Fleet
+    ingest: Ingest
+    signals: Signals
+    metrics: Metrics
     _control: CapacityLimiter | None = field(default=None, repr=False)
     _bulk: CapacityLimiter | None = field(default=None, repr=False)
 

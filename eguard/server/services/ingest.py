@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from eguard.clock import Clock
 from eguard.errors import FleetStoreError
 from eguard.fleet.store import FleetStore
 from eguard.wire.baseline import ReceivedBatch, UpsertResult, receive_baseline_batch
@@ -36,15 +35,12 @@ class Ingest:
     ----------
     store : FleetStore
         Where they go.
-    clock : Clock
-        Receive times.
     max_bytes : int
         Cap on a body.
     """
 
-    def __init__(self, store: FleetStore, clock: Clock, max_bytes: int) -> None:
+    def __init__(self, store: FleetStore, max_bytes: int) -> None:
         self._store = store
-        self._clock = clock
         self.max_bytes = max_bytes
         self._guard = threading.Lock()
         self._writing = threading.Lock()

@@ -1,0 +1,103 @@
+"""The application behind both listeners."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from eguard import __version__
+from eguard.errors import EguardError
+from eguard.server.context import ServerContext
+from eguard.server.errors import answer_error, answer_http, answer_unexpected, answer_validation, error_response
+from eguard.server.listeners import AGENTS
+from eguard.server.routers import ROUTERS
+
+#: What agents may ask for at all; everything else is unknown at their port.
+_AGENT_PATHS: Final = ("/api/v1/endpoint/", "/api/v1/bundles/", "/healthz")
+#: Answers hold names from endpoints; nothing of them may run in a browser.
+_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+_DOCUMENTATION: Final = ("/docs", "/redoc", "/admin")
+
+_log = structlog.get_logger("eguard.server")
+
+
+def make_app(context: ServerContext) -> FastAPI:
+    """Return the application on a context."""
+    app = FastAPI(
+        title="eGuard",
+        version=__version__,
+        description="The fleet's server: baselines, seeds, policies, alerts and what operators decide.",
+        docs_url="/docs",
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        separate_input_output_schemas=False,
+    )
+    app.state.context = context
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(EguardError, answer_error)
+    app.add_exception_handler(HTTPException, answer_http)
+    app.add_exception_handler(RequestValidationError, answer_validation)
+    app.add_middleware(Gate, context=context)
+    return app
+
+
+class Gate:
+    """Outermost: which paths a listener has, headers of every answer, one measure of every request."""
+
+    def __init__(self, app: ASGIApp, context: ServerContext) -> None:
+        self._app = app
+        self._context = context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        answered = {"status": 500}
+        wrapped = _with_headers(send, scope["path"], answered)
+        try:
+            if scope["state"].get("listener") == AGENTS and not scope["path"].startswith(_AGENT_PATHS):
+                refusal = error_response(404, "not_found", "there is no such route at this port")
+                await refusal(scope, receive, wrapped)
+            else:
+                await self._app(scope, receive, wrapped)
+        except Exception as error:  # the edge: whatever went wrong, the client gets a refusal and the log its cause
+            _log.exception("request failed", method=scope["method"], path=scope["path"])
+            if answered.get("started"):
+                raise
+            await answer_unexpected(None, error)(scope, receive, wrapped)  # type: ignore[arg-type]
+        finally:
+            self._measure(scope, answered["status"], time.perf_counter() - started)
+
+    def _measure(self, scope: Scope, status: int, seconds: float) -> None:
+        metrics = self._context.metrics
+        if metrics is not None:
+            route = scope.get("route")
+            metrics.observe_request(scope["method"], getattr(route, "path", "unknown"), status, seconds)
+
+
+def _with_headers(send: Send, path: str, answered: dict[str, Any]) -> Callable[[Message], Any]:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            answered["status"] = message["status"]
+            answered["started"] = True
+            if not path.startswith(_DOCUMENTATION):
+                present = {name for name, _ in message.get("headers", [])}
+                extra = [(name, value) for name, value in _HEADERS if name not in present]
+                message = {**message, "headers": [*message.get("headers", []), *extra]}
+        await send(message)
+
+    return sending

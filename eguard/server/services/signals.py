@@ -1,0 +1,201 @@
+"""The fleet at a glance: what operators watch, from the database, over a range of time.
+
+Numbers follow the ten signals of the operations manual. One that this version does not measure is null and says so in
+`not_measured`; a zero always means that something was counted and there was none.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from eguard.clock import Clock
+from eguard.errors import ServerRefusalError
+from eguard.fleet.database import Database
+from eguard.fleet.tables import (
+    audit_log,
+    endpoint_agent,
+    endpoint_baseline,
+    endpoint_event,
+    fleet_generation,
+    fleet_health,
+    maintenance_run,
+)
+
+_UNIT_SECONDS: Final = {"m": 60, "h": 3600, "d": 86_400}
+_LONGEST_SECONDS: Final = 400 * 86_400
+_PARTS: Final = 10
+_POINTS: Final = 200
+AGGREGATION_TASK: Final = "fleet_aggregate"
+
+
+def parse_range(text: str) -> float:
+    """Return the seconds of ``30m``, ``24h`` or ``7d``.
+
+    Raises
+    ------
+    ServerRefusalError
+        422: it is none, or longer than anything is kept.
+
+    Examples
+    --------
+    >>> parse_range("24h")
+    86400.0
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text)
+    seconds = int(match[1]) * _UNIT_SECONDS[match[2]] if match else 0
+    if not 0 < seconds <= _LONGEST_SECONDS:
+        raise ServerRefusalError(
+            422, "invalid_range", "range is a number of m, h or d, such as 24h", errors=[("range", text[:32])]
+        )
+    return float(seconds)
+
+
+class Signals:
+    """What operators watch.
+
+    Parameters
+    ----------
+    database : Database
+        The fleet's.
+    clock : Clock
+        For the range's end.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def summary(self, range_text: str) -> dict[str, Any]:
+        """Return the signals over the range that ends now."""
+        seconds = parse_range(range_text)
+        now = self._clock.now()
+        since = now - seconds
+        with self._database.read() as connection:
+            return {
+                "range": range_text,
+                "since_unix": since,
+                "until_unix": now,
+                "baseline_upload": _uploads(connection, since, seconds),
+                "fleet_seed": _seeds(connection, since),
+                "aggregation": _aggregation(connection, since),
+                "baseline_state": _states(connection),
+                "safety": _safety(connection, since),
+                "js_divergence": _divergence(connection, since),
+                "conformal_p_values": _p_values(connection, since),
+                "beacons": _beacons(connection, since),
+                "adwin_alarms": None,
+                "process_tree_anomaly_rate": None,
+                "not_measured": ["adwin_alarms", "process_tree_anomaly_rate"],
+            }
+
+
+def _count(connection: sa.Connection, query: sa.Select[Any]) -> int:
+    return int(connection.execute(query).scalar() or 0)
+
+
+def _uploads(connection: sa.Connection, since: float, seconds: float) -> dict[str, Any]:
+    baseline = endpoint_baseline.c
+    rows, agents = connection.execute(
+        sa.select(sa.func.count(), sa.func.count(baseline.agent_id.distinct())).where(baseline.updated_at >= since)
+    ).one()
+    return {"rows_updated": rows, "rows_per_minute": rows / (seconds / 60.0), "agents_uploading": agents}
+
+
+def _seeds(connection: sa.Connection, since: float) -> dict[str, Any]:
+    baseline = endpoint_baseline.c
+    fresh = sa.select(sa.func.count()).where(baseline.updated_at >= since)
+    rows = _count(connection, fresh)
+    seeded = _count(connection, fresh.where(baseline.prior_generation.is_not(None)))
+    return {"rows_with_prior": seeded, "seed_hit_rate": seeded / rows if rows else None}
+
+
+def _aggregation(connection: sa.Connection, since: float) -> dict[str, Any]:
+    run, generation = maintenance_run.c, fleet_generation.c
+    runs = connection.execute(
+        sa.select(run.status, sa.func.count())
+        .where(run.task_id == AGGREGATION_TASK, run.started_at >= since)
+        .group_by(run.status)
+    )
+    latest = connection.execute(
+        sa.select(generation.generation, generation.computed_at, generation.source, generation.report)
+        .order_by(generation.generation.desc())
+        .limit(1)
+    ).one_or_none()
+    described: dict[str, Any] = {"runs": {str(status): int(count) for status, count in runs}, "latest": None}
+    if latest is not None:
+        report = (latest.report or {}).get("report", {})
+        names = ("aggregated", "updated", "skipped", "removed", "duration_ms")
+        described["latest"] = {
+            "generation": latest.generation,
+            "computed_at_unix": latest.computed_at,
+            "source": latest.source,
+            **{name: report.get(name) for name in names},
+        }
+    return described
+
+
+def _states(connection: sa.Connection) -> dict[str, int]:
+    agent = endpoint_agent.c
+    rows = connection.execute(
+        sa.select(agent.baseline_status, sa.func.count())
+        .where(agent.status == "active")
+        .group_by(agent.baseline_status)
+    )
+    return {str(status or "unknown"): int(count) for status, count in rows}
+
+
+def _safety(connection: sa.Connection, since: float) -> dict[str, Any]:
+    log = audit_log.c
+    actions = connection.execute(
+        sa.select(log.action, sa.func.count())
+        .where(log.at >= since, sa.or_(log.action.like("%rollback%"), log.action.like("%kill%")))
+        .group_by(log.action)
+    )
+    return {"actions": {str(action): int(count) for action, count in actions}}
+
+
+def _divergence(connection: sa.Connection, since: float) -> list[dict[str, Any]]:
+    health = fleet_health.c
+    rows = connection.execute(
+        sa.select(health.generation, health.computed_at, health.compared_with, health.js_mean, health.js_max)
+        .where(health.computed_at >= since)
+        .order_by(health.generation.desc(), health.compared_with)
+        .limit(_POINTS)
+    )
+    return [
+        {
+            "generation": row.generation,
+            "computed_at_unix": row.computed_at,
+            "compared_with": row.compared_with,
+            "js_mean_nats": row.js_mean,
+            "js_max_nats": row.js_max,
+        }
+        for row in rows
+    ]
+
+
+def _p_values(connection: sa.Connection, since: float) -> dict[str, Any]:
+    event = endpoint_event.c
+    # Which tenth it falls into, 1.0 into the last; the same on every dialect.
+    tenths = [
+        sa.func.sum(sa.case((sa.and_(event.p_value >= part / _PARTS, event.p_value < (part + 1) / _PARTS), 1), else_=0))
+        for part in range(_PARTS - 1)
+    ]
+    counted = connection.execute(
+        sa.select(sa.func.count(event.p_value), *tenths).where(event.received_at >= since)
+    ).one()
+    total, *low = (int(value or 0) for value in counted)
+    return {"count": total, "histogram": [*low, total - sum(low)]}
+
+
+def _beacons(connection: sa.Connection, since: float) -> dict[str, Any]:
+    event = endpoint_event.c
+    rows = connection.execute(
+        sa.select(event.agent_id, sa.func.count())
+        .where(event.received_at >= since, event.search_text.like("%beacon to %"))
+        .group_by(event.agent_id)
+    )
+    return {"alerts_by_agent": {str(agent): int(count) for agent, count in rows}}
