@@ -24,11 +24,16 @@ def _mariadb_server():
 
 
 @pytest.fixture(scope="session")
-def mariadb(tmp_path_factory):
+def mariadb_module():
+    """The module `mariadb_server`, for tests that need a server of their own."""
+    return _mariadb_server()
+
+
+@pytest.fixture(scope="session")
+def mariadb(mariadb_module, tmp_path_factory):
     """A MariaDB server of this test process alone; a test that kills it starts it again."""
-    module = _mariadb_server()
-    module.require()
-    server = module.MariadbServer(tmp_path_factory.mktemp("mariadb"))
+    mariadb_module.require()
+    server = mariadb_module.MariadbServer(tmp_path_factory.mktemp("mariadb"))
     server.install()
     server.start()
     yield server

@@ -62,6 +62,8 @@ class MariadbServer:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.data = self.folder / "data"
+        # Two servers with one folder for scratch files remove each other's as they start.
+        self.scratch = self.folder / "scratch"
         self.log = self.folder / "server.log"
         self.port = 0
         self.process = None
@@ -70,10 +72,12 @@ class MariadbServer:
 
     def install(self):
         """Make the folder of an empty server."""
+        self.scratch.mkdir()
         command = [
             shutil.which("mariadb-install-db", path=search_path()),
             "--no-defaults",
             f"--datadir={self.data}",
+            f"--tmpdir={self.scratch}",
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--skip-name-resolve",
@@ -95,6 +99,7 @@ class MariadbServer:
                 shutil.which("mariadbd", path=search_path()),
                 "--no-defaults",
                 f"--datadir={self.data}",
+                f"--tmpdir={self.scratch}",
                 f"--socket={self.folder}/s",
                 f"--pid-file={self.folder}/pid",
                 f"--port={self.port}",

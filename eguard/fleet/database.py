@@ -58,7 +58,7 @@ class Database:
     def __init__(self, url: str) -> None:
         try:
             self._url = sa.make_url(url)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, ValueError) as error:
             raise _store_error("invalid_url", "this is not a database URL") from error
         backend = self._url.get_backend_name()
         if backend not in {"sqlite", *_SERVER_BACKENDS}:

@@ -53,6 +53,9 @@ def sqlite_engine(url: sa.URL, *, is_memory: bool, is_writer: bool) -> sa.Engine
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
+        if not is_writer:
+            # SQLite takes its snapshot at the first read.
+            connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1")
 
     return engine
 
