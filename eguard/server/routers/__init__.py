@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from eguard.server.routers import (
     baseline,
+    bundles,
     command,
     event,
     feedback,
@@ -23,6 +24,7 @@ from eguard.server.routers import (
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     baseline.router,
+    bundles.router,
     command.router,
     event.router,
     feedback.router,
