@@ -188,7 +188,11 @@ def _uploads(measures: StageMeasures) -> StageCheck:
         state, detail = CheckState.MISSED, _outside("uploaded", seen)
     elif measures.stage_percent > 0 and not seen.inside:
         state = CheckState.UNKNOWN
-        detail = f"none of the {measures.cohort_size} agents of the cohort has uploaded in this stage"
+        detail = (
+            f"none of the {measures.cohort_size} agents of the cohort has uploaded in this stage"
+            if measures.cohort_size
+            else f"no agent is in a cohort of {measures.stage_percent:g} %"
+        )
     elif measures.stage_percent <= 0:
         detail = "nobody uploads, and nobody did"
     return StageCheck("uploads_inside_cohort", state, values, {"agents_outside": 0.0, "agents_inside": None}, detail)

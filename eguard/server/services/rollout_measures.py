@@ -77,7 +77,7 @@ def measure_stage(connection: sa.Connection, population: Population, stage: Stag
         cpu_fraction=percentile([each.cpu_fraction for each in reporting if each.rss_bytes]),
         # An agent that says it takes no memory has not measured it.
         rss_bytes=percentile([each.rss_bytes for each in reporting if each.rss_bytes]),
-        before=_tally(connection, heard, begun, stage.since),
+        before=_tally(connection, heard, begun, stage.now, until=stage.since),
         since=_tally(connection, heard, stage.since, stage.now),
     )
 
@@ -130,10 +130,23 @@ def _agent_facts(connection: sa.Connection, wanted: Collection[str]) -> dict[str
     return {row[0]: _AgentFacts(*row[1:]) for row in connection.execute(query) if row[0] in names}
 
 
-def _tally(connection: sa.Connection, agents: Mapping[str, _AgentFacts], begin: float, end: float) -> AlertTally:
-    """Count the alerts that reached analysts, and what these said of them last."""
+def _tally(
+    connection: sa.Connection,
+    agents: Mapping[str, _AgentFacts],
+    begin: float,
+    now: float,
+    *,
+    until: float | None = None,
+) -> AlertTally:
+    """Count the alerts that reached analysts, and what these said of them last.
+
+    Without `until` those of a host whose clock runs ahead are counted, too.
+    """
+    end = now if until is None else until
     event = endpoint_event.c
-    in_time = (event.observed_at >= begin, event.observed_at < end, event.suppressed_by.is_(None))
+    in_time = [event.observed_at >= begin, event.suppressed_by.is_(None)]
+    if until is not None:
+        in_time.append(event.observed_at < until)
     counts = sa.select(event.agent_id, sa.func.count()).where(*in_time).group_by(event.agent_id)
     alerts = sum(count for agent_id, count in connection.execute(counts) if agent_id in agents)
     said = alert_feedback.c
