@@ -15,6 +15,7 @@ from eguard.server.principal import Principal, Role
 from eguard.server.services import audit
 from eguard.server.services.accounts import check_name_and_role
 from eguard.server.services.believed import Believed
+from eguard.server.services.row_view import row_view
 from eguard.server.services.secret_tokens import digest_of, identifier_of, is_secret, new_secret
 
 DAY_SECONDS: Final = 86_400.0
@@ -91,10 +92,9 @@ class AccessTokens:
 
     def list(self) -> list[dict[str, Any]]:
         """Return all tokens, the latest first, without anything that lets somebody in."""
-        columns = [column for column in _token if column.name != "token_hash"]
-        query = sa.select(*columns).order_by(_token.created_at.desc(), _token.token_id)
+        query = sa.select(access_token).order_by(_token.created_at.desc(), _token.token_id)
         with self._database.read() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            return [row_view(row, access_token) for row in connection.execute(query).mappings()]
 
     def revoke(self, principal: Principal, token_id: str) -> None:
         """End a token; it counts here at once and on other servers within five seconds.

@@ -14,6 +14,7 @@ from eguard.fleet.tables import user_account, user_session
 from eguard.server.principal import SYSTEM, Principal, Role
 from eguard.server.services import audit
 from eguard.server.services.passwords import hash_password, is_password
+from eguard.server.services.row_view import row_view
 
 #: Wrong passwords in a row after which an account is locked, and for how long at first; each further one doubles it.
 MAX_FAILURES: Final = 5
@@ -106,10 +107,9 @@ class Accounts:
 
     def list(self) -> list[dict[str, Any]]:
         """Return all accounts by name, without what is kept of their passwords."""
-        columns = [column for column in _account if column.name != "password_hash"]
+        query = sa.select(user_account).order_by(_account.name)
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(*columns).order_by(_account.name)).mappings()
-            return [dict(row) for row in rows]
+            return [row_view(row, user_account) for row in connection.execute(query).mappings()]
 
     def authenticate(self, name: str, password: str, address: str = "") -> Principal | None:
         """Return whom a name and a password are; none if they are nobody's, or the account is locked or disabled.

@@ -19,6 +19,7 @@ from eguard.server.pki.authority import IssuedCertificate, IssuedFor
 from eguard.server.principal import Principal
 from eguard.server.services import audit
 from eguard.server.services.believed import Believed
+from eguard.server.services.row_view import row_view
 
 CertificateState = Literal["ok", "revoked", "expired", "unknown", "decommissioned"]
 
@@ -123,7 +124,7 @@ class Certificates:
         if agent_id is not None:
             query = query.where(_certificate.agent_id == agent_id)
         with self._database.read() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            return [row_view(row, endpoint_certificate) for row in connection.execute(query).mappings()]
 
 
 def live_at(now: float) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:

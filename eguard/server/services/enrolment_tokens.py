@@ -13,6 +13,7 @@ from eguard.fleet.database import Database
 from eguard.fleet.tables import enrollment_token
 from eguard.server.principal import Principal
 from eguard.server.services import audit
+from eguard.server.services.row_view import row_view
 from eguard.server.services.secret_tokens import identifier_of, is_secret, new_secret
 
 DAY_SECONDS: Final = 86_400.0
@@ -106,10 +107,9 @@ class EnrolmentTokens:
 
     def list(self) -> list[dict[str, Any]]:
         """Return all tokens, the latest first, without anything that lets a machine in."""
-        columns = [column for column in _token if column.name != "token_hash"]
-        query = sa.select(*columns).order_by(_token.created_at.desc(), _token.token_id)
+        query = sa.select(enrollment_token).order_by(_token.created_at.desc(), _token.token_id)
         with self._database.read() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            return [row_view(row, enrollment_token) for row in connection.execute(query).mappings()]
 
     def revoke(self, principal: Principal, token_id: str) -> None:
         """Let nobody in with a token any more; agents that it let in stay.
@@ -181,7 +181,7 @@ class EnrolmentTokens:
             .values(uses=_token.uses + 1)
         ).rowcount
         if not counted:
-            row = _row(connection, token.token_id, is_locking=True)
+            row = _row(connection, token.token_id or "", is_locking=True)
             fault = None if row is None else _fault(row, now)
             raise fault or ServerRefusalError(403, "token_used_up", "the token has let in all that it was made for")
 

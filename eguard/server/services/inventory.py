@@ -13,6 +13,7 @@ from eguard.fleet.database import Database
 from eguard.fleet.tables import endpoint_agent, endpoint_inventory
 from eguard.fleet.upsert import upsert
 from eguard.server.principal import Principal
+from eguard.server.services.row_view import row_view
 from eguard.wire.control import InventoryReport
 
 EndpointState = Literal["active", "silent", "lost", "quarantined", "decommissioned"]
@@ -175,7 +176,7 @@ def state_of(status: str, last_heartbeat: float | None, now: float) -> EndpointS
 
 def endpoint_view(row: sa.RowMapping, now: float) -> dict[str, Any]:
     """Return a row of both tables as analysts see it; times in seconds since the epoch."""
-    values = {_PUBLIC_NAMES.get(name, name): value for name, value in row.items()}
+    values = row_view(row, endpoint_agent, endpoint_inventory)
     last = values["last_heartbeat_unix"]
     return {
         **values,
@@ -187,18 +188,6 @@ def endpoint_view(row: sa.RowMapping, now: float) -> dict[str, Any]:
 
 
 _HIDDEN: Final = frozenset({"incarnation_ordinal", "group_revision"})
-_PUBLIC_NAMES: Final = {
-    name: f"{name}_unix"
-    for name in (
-        "last_heartbeat",
-        "enrolled_at",
-        "quarantined_at",
-        "decommissioned_at",
-        "cloned_at",
-        "boot_time",
-        "collected_at",
-    )
-}
 
 
 def _columns() -> sa.Select[Any]:
