@@ -7,9 +7,12 @@ from typing import Final
 from fastapi import APIRouter
 
 from eguard.server.routers import (
+    access,
+    audit,
     baseline,
     bundles,
     command,
+    endpoint,
     event,
     feedback,
     health,
@@ -23,9 +26,12 @@ from eguard.server.routers import (
 )
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
+    access.router,
+    audit.router,
     baseline.router,
     bundles.router,
     command.router,
+    endpoint.router,
     event.router,
     feedback.router,
     maintenance.router,
