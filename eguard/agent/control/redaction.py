@@ -27,7 +27,7 @@ _NAME: Final = (
     r"credentials?|auth[_-]?key|session[_-]?key|account[_-]?key|client[_-]?secret|connection[_-]?string)[\w.]*"
 )
 #: A value: quoted, or up to the next blank.
-_VALUE: Final = r"""(?:"[^"]*"?|'[^']*'?|[^\s"';&|]+)"""
+_VALUE: Final = r"""(?:\[redacted\]|"[^"]*"?|'[^']*'?|[^\s"';&|]+)"""
 
 _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     # -----BEGIN ... PRIVATE KEY----- and all that follows it, to its end if there is one
@@ -41,7 +41,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (
         re.compile(
             r"(?i)\b((?:proxy-)?authorization|set-cookie|cookie|x-[\w-]*(?:key|token|auth|secret))"
-            r"(\s*[:=]\s*)(?:(basic|bearer|digest|negotiate|token|apikey)\s+)?[^\s\"']+(?:;\s*[^\s\"';]+)*"
+            r"(\s*[:=]\s*)(?:(?:basic|bearer|digest|negotiate|token|apikey)\s+)?[^\s\"';]+(?:;\s*[^\s\"';]+)*"
         ),
         rf"\1\2{REDACTED}",
     ),

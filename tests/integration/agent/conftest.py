@@ -1,5 +1,6 @@
 """A small server on a real socket with real certificates, which says what a test wants it to say."""
 
+import gzip
 import json
 import ssl
 import threading
@@ -11,8 +12,17 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 import pytest
 import trustme
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from eguard.agent.control.credentials import TlsFiles
+from eguard.agent.control.enrolment_files import Enrolment, keep_enrolment
+from eguard.policy import policy_key_id, public_key_text, sign_policy
+from eguard.settings import AgentSettings
+from eguard.wire.baseline import UpsertResult
+from eguard.wire.control import CommandList, EnrolmentAnswer, HeartbeatAnswer, PolicyKey
+from eguard.wire.fleet import FleetPage
+from eguard.wire.policy import PolicyPayload
+from eguard.wire.telemetry import TelemetryAnswer
 
 
 class Seen:
@@ -177,3 +187,132 @@ def make_server(authority):
     yield make
     for each in made:
         each.close()
+
+
+class PolicySigner:
+    """Signs policies as a server does, and counts their revisions."""
+
+    def __init__(self, agent_id="h"):
+        self.key = Ed25519PrivateKey.generate()
+        self.agent_id = agent_id
+        self.public = PolicyKey(
+            key_id=policy_key_id(public_key_text(self.key)), public_key=public_key_text(self.key)
+        )  # fmt: skip
+
+    def sign(self, revision, document=None, *, key=None, **given):
+        fields = {
+            "revision": revision,
+            "mode_revision": revision,
+            "policy_id": "default",
+            "policy_version": f"v{revision}",
+            "rollout_id": "default",
+            "agent_id": self.agent_id,
+            "group": "default",
+            "policy": document or {},
+            "policy_keys": (self.public,),
+        }
+        return sign_policy(PolicyPayload(**(fields | given)), key or self.key)
+
+
+class ControlServer(ScriptedServer):
+    """A server that says what a good one would: it takes everything, and sends the policy that the test has set."""
+
+    def __init__(self, authority, signer, **given):
+        super().__init__(authority, **given)
+        self.signer = signer
+        self.policy = signer.sign(1)
+        self.revision = 1
+        self.rows = {}
+        self.alerts = {}
+        self.fleet = FleetPage(seeded=0, generation=0, seed_enabled=True, fleet_baselines=[])
+        self.commands = []
+        self.answers |= {
+            "/endpoint/heartbeat": self.heartbeat,
+            "/endpoint/policy": self.poll,
+            "/endpoint/inventory": {"status": "ok"},
+            "/endpoint/baseline/batch": self.batch,
+            "/endpoint/baseline/fleet": lambda _: self.fleet,
+            "/endpoint/telemetry": self.telemetry,
+            "/endpoint/command/pending": lambda _: CommandList(commands=self.commands),
+            "/endpoint/command/ack": self.ack,
+        }
+
+    def set_policy(self, revision, document=None, **given):
+        self.policy, self.revision = self.signer.sign(revision, document, **given), revision
+
+    def heartbeat(self, _):
+        return HeartbeatAnswer(
+            policy_revision=self.revision, commands_pending=len(self.commands), server_time_unix=time.time()
+        )
+
+    def poll(self, request):
+        until = time.monotonic() + float(request.query["wait"])
+        while self.revision <= int(request.query["revision"]):
+            if time.monotonic() >= until or self.stopping.wait(0.02):
+                return None
+        return self.policy
+
+    def batch(self, request):
+        accepted = unchanged = stale = 0
+        for row in request.json["baselines"]:
+            seq = self.rows.get(row["process_key"], {"seq": 0})["seq"]
+            accepted += row["seq"] > seq
+            unchanged += row["seq"] == seq
+            stale += row["seq"] < seq
+            if row["seq"] > seq:
+                self.rows[row["process_key"]] = row
+        return UpsertResult(accepted, unchanged, stale, [])
+
+    def telemetry(self, request):
+        body = gzip.decompress(request.body) if "content-encoding" in request.headers else request.body
+        alerts = json.loads(body)["alerts"]
+        known = sum(alert["alert_id"] in self.alerts for alert in alerts)
+        self.alerts |= {alert["alert_id"]: alert for alert in alerts}
+        return TelemetryAnswer(accepted=len(alerts) - known, duplicate=known)
+
+    def ack(self, request):
+        self.commands = [each for each in self.commands if each.command_id != request.json["command_id"]]
+        return {"status": "ok"}
+
+
+@pytest.fixture
+def signer():
+    return PolicySigner()
+
+
+@pytest.fixture
+def control_server(authority, signer):
+    made = ControlServer(authority, signer)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def enrolled(authority, control_server, signer, tmp_path, monkeypatch):
+    """Settings of an agent `h` that is enrolled with the control server, with short intervals."""
+    monkeypatch.chdir(tmp_path)  # no repository of bundles here
+    state = tmp_path / "state"
+    write_enrolment(state / "tls", authority, control_server.url, signer)
+    return AgentSettings(
+        state_path=state,
+        heartbeat_seconds=0.2,
+        policy_wait_seconds=5.0,
+        baseline_upload_seconds=0.3,
+        fleet_seed_seconds=0.3,
+        telemetry_seconds=0.2,
+        bundle_repository="",
+    )
+
+
+def write_enrolment(folder, authority, server, signer):
+    leaf = authority.issue_cert(signer.agent_id)
+    answer = EnrolmentAnswer(
+        agent_id=signer.agent_id,
+        certificate_pem="".join(blob.bytes().decode() for blob in leaf.cert_chain_pems),
+        authority_pem=authority.cert_pem.bytes().decode(),
+        policy_keys=(signer.public,),
+    )
+    enrolment = Enrolment(
+        server=server, agent_id=signer.agent_id, enrolled_at_unix=1.0, policy_keys=answer.policy_keys
+    )  # fmt: skip
+    keep_enrolment(folder, enrolment, answer, leaf.private_key_pem.bytes())
