@@ -5,13 +5,19 @@ from __future__ import annotations
 import textwrap
 from typing import Any, Final, Literal, get_args, get_origin
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from eguard.settings import SETTINGS_CLASSES, AgentSettings
 
 _WIDTH: Final = 100
-_HEADING: Final = {"AgentSettings": "Agent", "ServerSettings": "Server", "MlopsSettings": "Pipeline"}
+_HEADING: Final = {
+    "AgentSettings": "Agent",
+    "ServerSettings": "Server",
+    "OperatorSettings": "Administration",
+    "MlopsSettings": "Pipeline",
+}
 
 
 def settings_markdown() -> str:
@@ -77,6 +83,8 @@ def _default(field: FieldInfo) -> tuple[str, bool]:
     if isinstance(extra, dict) and "default_text" in extra:
         return str(extra["default_text"]), False
     value = field.get_default()
+    if isinstance(value, SecretStr):
+        return "", False
     if value in (None, "", ()):
         return "", False
     if isinstance(value, bool):

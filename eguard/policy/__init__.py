@@ -1,10 +1,11 @@
 """What operators decide about agents: policies, cohorts, and what follows from both."""
 
-from eguard.policy.canary import BUCKETS, bucket_limit, canary_bucket, canary_buckets, in_canary
+from eguard.policy.canary import BUCKETS, bucket_limit, canary_bucket, canary_buckets, deal_lines, in_canary
 from eguard.policy.document import (
     DEFAULT_POLICY_ID,
     BaselineMode,
     PolicyDocument,
+    check_percent,
     check_rollout_id,
     parse_policy_document,
 )
@@ -33,7 +34,9 @@ __all__ = [
     "bucket_limit",
     "canary_bucket",
     "canary_buckets",
+    "check_percent",
     "check_rollout_id",
+    "deal_lines",
     "effective_controls",
     "in_canary",
     "open_policy",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 #: Buckets of a hundredth of a percent.
 BUCKETS: Final = 10_000
 _DIGEST_BYTES: Final = 8
+_LINES_AT_ONCE: Final = 65_536
 
 
 def canary_bucket(agent_id: str, salt: str) -> int:
@@ -88,3 +90,34 @@ def canary_buckets(agent_ids: Iterable[bytes | str], salt: str) -> NDArray[np.in
         state.update(agent_id if isinstance(agent_id, bytes) else agent_id.encode())
         digests += state.digest()
     return (np.frombuffer(bytes(digests), dtype=">u8") % np.uint64(BUCKETS)).astype(np.int64)
+
+
+def deal_lines(lines: Iterable[bytes], salt: str, percent: float) -> Iterator[tuple[list[bytes], list[int], int]]:
+    r"""Deal names, one a line, into buckets; many lines at a time.
+
+    Parameters
+    ----------
+    lines : iterable of bytes
+        Lines as a binary stream gives them; blank ones are left out.
+    salt : str
+        The rollout id.
+    percent : float
+        The share.
+
+    Yields
+    ------
+    names : list of bytes
+    buckets : list of int
+        Theirs, in the same order.
+    limit : int
+        A bucket below it is in.
+
+    Examples
+    --------
+    >>> list(deal_lines([b"agent-31bbb93f38b4\r\n", b"\n"], "mlops-rollout", 5))
+    [([b'agent-31bbb93f38b4'], [8892], 500)]
+    """
+    source = iter(lines)
+    while chunk := list(islice(source, _LINES_AT_ONCE)):
+        names = [name for line in chunk if (name := line.rstrip(b"\r\n"))]
+        yield names, canary_buckets(names, salt).tolist(), bucket_limit(percent)

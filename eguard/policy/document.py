@@ -148,7 +148,14 @@ def _switch(value: object) -> bool:
     return value
 
 
-def _percent(value: object) -> float:
+def check_percent(value: object) -> float:
+    """Return a share in percent, or raise ``ValueError`` with what is wrong with it.
+
+    Examples
+    --------
+    >>> check_percent(5), check_percent(33.33)
+    (5.0, 33.33)
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _unexpected("a number", value)
     if not (isinstance(value, int) or math.isfinite(value)):
@@ -195,9 +202,9 @@ def check_rollout_id(text: str) -> str:
 _READERS: Final[dict[str, Callable[[object], Any]]] = {
     "baseline_upload_enabled": _switch,
     "fleet_seed_enabled": _switch,
-    "baseline_upload_canary_percent": _percent,
-    "fleet_seed_canary_percent": _percent,
-    "bundle_canary_percent": _percent,
+    "baseline_upload_canary_percent": check_percent,
+    "fleet_seed_canary_percent": check_percent,
+    "bundle_canary_percent": check_percent,
     "rollout_id": _rollout_id,
     "baseline_mode": _mode,
 }

@@ -6,6 +6,7 @@ the variable, or the key and its file.
 
 from eguard.settings.agent import AgentSettings, SensorName, load_agent_settings
 from eguard.settings.mlops import MlopsSettings, ResourceProfileName, load_mlops_settings
+from eguard.settings.operator import OperatorSettings, load_operator_settings
 from eguard.settings.origins import SETTINGS_CLASSES, SettingValue, explain_settings, unknown_variables
 from eguard.settings.server import ServerSettings, load_server_settings
 
@@ -13,6 +14,7 @@ __all__ = [
     "SETTINGS_CLASSES",
     "AgentSettings",
     "MlopsSettings",
+    "OperatorSettings",
     "ResourceProfileName",
     "SensorName",
     "ServerSettings",
@@ -20,6 +22,7 @@ __all__ = [
     "explain_settings",
     "load_agent_settings",
     "load_mlops_settings",
+    "load_operator_settings",
     "load_server_settings",
     "unknown_variables",
 ]

@@ -8,17 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from eguard.settings.agent import AgentSettings
 from eguard.settings.loading import CONFIG_VARIABLE, ConfigFile, from_environment, load, read_config_file, variable_name
 from eguard.settings.mlops import MlopsSettings
+from eguard.settings.operator import OperatorSettings
 from eguard.settings.server import ServerSettings
 
 Origin = Literal["default", "file", "environment"]
 #: Classes of settings. Only the agent's can also come from a file.
-SETTINGS_CLASSES: Final[tuple[type[BaseSettings], ...]] = (AgentSettings, ServerSettings, MlopsSettings)
+SETTINGS_CLASSES: Final[tuple[type[BaseSettings], ...]] = (
+    AgentSettings,
+    ServerSettings,
+    OperatorSettings,
+    MlopsSettings,
+)
 #: Variables that are read elsewhere: the file's own, and the signing keys' folder of `eguard bundle`.
 _OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "EGUARD_KEYS"})
 _REDACTED: Final = "[redacted]"
@@ -85,6 +92,8 @@ def plain_value(value: Any, field: FieldInfo) -> Any:
     extra = field.json_schema_extra
     if isinstance(extra, dict) and extra.get("is_url"):
         return redact_password(value)
+    if isinstance(value, SecretStr):
+        return _REDACTED if value.get_secret_value() else ""
     if isinstance(value, Path):
         return str(value)
     return list(value) if isinstance(value, tuple) else value
