@@ -16,7 +16,8 @@ from eguard.fleet.aggregation import AggregationReport, Progress, run_aggregatio
 from eguard.fleet.database import Database
 from eguard.fleet.ingest import latest_incarnation, register_agent, upsert_rows
 from eguard.fleet.kernel import AggregationRules
-from eguard.fleet.tables import endpoint_agent, endpoint_baseline
+from eguard.fleet.retention import purge_baselines
+from eguard.fleet.tables import endpoint_agent
 from eguard.wire.baseline import BaselineRow, ReceivedBatch, RowRejection, UpsertResult
 from eguard.wire.fleet import FleetRow
 
@@ -199,12 +200,7 @@ class FleetStore:
 
     def purge_expired(self, *, at: float | None = None) -> int:
         """Delete baselines that were not updated for 30 days and return how many those were."""
-        expired = endpoint_baseline.c.expires_at <= self._time(at)
-        with self._database.write() as connection:
-            count = connection.execute(sa.select(sa.func.count()).select_from(endpoint_baseline).where(expired))
-            total = int(count.scalar_one())
-            connection.execute(sa.delete(endpoint_baseline).where(expired))
-        return total
+        return purge_baselines(self._database, self._time(at))
 
     def aggregate(
         self,

@@ -14,7 +14,7 @@ endpoint_event = sa.Table(
     sa.Column("agent_id", agent_id_type(), nullable=False),
     sa.Column("incident_id", sa.String(32), index=True),
     sa.Column("observed_at", UtcTime, nullable=False, index=True),
-    sa.Column("received_at", UtcTime, nullable=False),
+    sa.Column("received_at", UtcTime, nullable=False, index=True),
     sa.Column("event_class", sa.String(32), nullable=False),
     sa.Column("process_key", exact_text(512), nullable=False),
     sa.Column("rule_id", exact_text(255), nullable=False),

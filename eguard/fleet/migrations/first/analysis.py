@@ -37,6 +37,7 @@ TABLES: Final = (
             ),
             "ix_endpoint_event_incident_id": ("incident_id",),
             "ix_endpoint_event_observed_at": ("observed_at",),
+            "ix_endpoint_event_received_at": ("received_at",),
             "ix_endpoint_event_severity": ("severity",),
         },
     ),
