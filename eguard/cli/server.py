@@ -6,12 +6,18 @@ from typing import Annotated
 
 import typer
 
+from eguard.cli import server_agent, server_audit, server_pki, server_token, server_user
 from eguard.cli.output import print_facts, print_json
 
 app = typer.Typer(
     help="The fleet's server: run it, make its certificates, tokens and accounts, keep its database up to date.",
     no_args_is_help=True,
 )
+app.add_typer(server_agent.app, name="agent")
+app.add_typer(server_audit.app, name="audit")
+app.add_typer(server_pki.app, name="pki")
+app.add_typer(server_token.app, name="token")
+app.add_typer(server_user.app, name="user")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

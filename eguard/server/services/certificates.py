@@ -126,6 +126,17 @@ class Certificates:
         with self._database.read() as connection:
             return [row_view(row, endpoint_certificate) for row in connection.execute(query).mappings()]
 
+    def counts(self) -> dict[str, int]:
+        """Return how many certificates hold, were revoked, and have expired."""
+        now = self._clock.now()
+        state = sa.case(
+            (_certificate.revoked_at.is_not(None), "revoked"), (_certificate.not_after <= now, "expired"), else_="live"
+        )
+        query = sa.select(state.label("state"), sa.func.count()).select_from(endpoint_certificate).group_by("state")
+        with self._database.read() as connection:
+            found = {str(name): int(count) for name, count in connection.execute(query)}
+        return {name: found.get(name, 0) for name in ("live", "revoked", "expired")}
+
 
 def live_at(now: float) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
     """Return the conditions that hold for certificates that are neither revoked nor expired."""
