@@ -13,7 +13,22 @@ import typer
 from rich.console import Console
 
 from eguard import __version__
-from eguard.cli import agent, alerts, bundle, config, doctor, ml, nac, sensor, server, simulate, simulate_loop, store
+from eguard.cli import (
+    agent,
+    alerts,
+    bundle,
+    config,
+    doctor,
+    fleet,
+    ml,
+    nac,
+    policy_rollout,
+    sensor,
+    server,
+    simulate,
+    simulate_loop,
+    store,
+)
 from eguard.errors import (
     BundleError,
     ConfigError,
@@ -22,6 +37,7 @@ from eguard.errors import (
     IsolationUnavailableError,
     MissingExtraError,
     SensorUnavailableError,
+    ServerUnavailableError,
     SimulationError,
 )
 from eguard.logs import configure_logging
@@ -47,8 +63,10 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(config.app, name="config")
 app.command()(doctor.doctor)
+app.add_typer(fleet.app, name="fleet")
 app.add_typer(ml.app, name="ml")
 app.add_typer(nac.app, name="nac")
+app.add_typer(policy_rollout.app, name="policy")
 app.add_typer(sensor.app, name="sensor")
 app.add_typer(server.app, name="server")
 app.add_typer(simulate.app, name="simulate")
@@ -75,7 +93,9 @@ def configure(
 
 def exit_code(error: EguardError) -> int:
     """Return the process's exit code for an error."""
-    if isinstance(error, IsolationUnavailableError | MissingExtraError | SensorUnavailableError):
+    if isinstance(
+        error, IsolationUnavailableError | MissingExtraError | SensorUnavailableError | ServerUnavailableError
+    ):
         return EXIT_MISSING
     if isinstance(error, BundleError | GateFailedError | SimulationError):
         return EXIT_CHECK_FAILED

@@ -1,0 +1,220 @@
+"""`eguard fleet`: what the fleet agrees on, through a running server; or one aggregation on a database, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eguard.cli.output import print_facts, print_json, print_table, progress_bar
+
+app = typer.Typer(
+    help="What the fleet agrees on: aggregate it, look at it, go back, take an agent's votes away.",
+    no_args_is_help=True,
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit log.")]
+_REPORTED = ("generation", "aggregated", "updated", "skipped", "removed", "agents", "votes", "js_mean", "js_max")
+
+
+@app.callback()
+def group() -> None:
+    """Look at what the fleet agrees on and change it, through a running server.
+
+    The server is EGUARD_API, the token EGUARD_API_TOKEN or EGUARD_API_TOKEN_FILE, the authority EGUARD_TLS_CA.
+    """
+
+
+@app.command()
+def aggregate(
+    *,
+    min_agents: Annotated[
+        int | None, typer.Option("--min-agents", min=1, help="Fewest agents behind a published key.")
+    ] = None,
+    url: Annotated[
+        str, typer.Option("--url", help="Aggregate on this database, without a server: sqlite:///PATH or mysql://...")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Aggregate the votes of all active agents into a new generation of the fleet's baseline.
+
+    Examples: `eguard fleet aggregate`; `eguard fleet aggregate --url sqlite:////var/lib/eguard-server/fleet.sqlite`
+    """
+    if url:
+        from eguard.fleet.store import FleetStore
+
+        with FleetStore(url) as store, progress_bar(quiet=as_json) as progress:
+            report = store.aggregate(min_agents or 3, progress=progress).to_dict()
+    else:
+        report = _post("/endpoint/baseline/aggregate", {} if min_agents is None else {"min_agents": min_agents})
+    if as_json:
+        print_json(report)
+        return
+    print_facts({name: report[name] for name in _REPORTED})
+    for reason, count in {**report["skipped_by_reason"], **report["removed_by_reason"]}.items():
+        typer.echo(f"  {reason}: {count}")
+
+
+@app.command()
+def rows(
+    *,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Rows to show.")] = 50,
+    cursor: Annotated[str, typer.Option("--after", help="Show the rows after this process key.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is published: each process key, how many agents agree, and on what.
+
+    Example: `eguard fleet rows --limit 20`
+    """
+    page = _get("/endpoint/baseline/fleet", limit=limit, cursor=cursor)
+    if as_json:
+        print_json(page)
+        return
+    table = [
+        (row["process_key"], row["agent_count"], row["tolerated_faults"], f"{row['stddev_kl']:.3f}", _shares(row))
+        for row in page["fleet_baselines"]
+    ]
+    columns = ("process key", "agents", "faults borne", "spread, bits", "distribution")
+    print_table(f"generation {page['generation']}", columns, table, numbers=False)
+    if page["next_cursor"]:
+        typer.echo(f"there are more: --after '{page['next_cursor']}'")
+
+
+def _shares(row: dict[str, Any]) -> str:
+    shares = sorted(row["median_distribution"].items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {share:.2f}" for name, share in shares[:3])
+
+
+@app.command()
+def health(
+    *,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=400, help="Comparisons to show.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how the fleet's baseline moved, against the generation before and against the approved one.
+
+    Above 0.1 nats in two generations after each other, look: is it a change of work, or are agents lying?
+
+    Example: `eguard fleet health`
+    """
+    found = _get("/endpoint/fleet/health", limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    print_facts({name: found[name] for name in ("generation", "reference_generation")})
+    table = [
+        (
+            row["generation"],
+            f"{row['compared_with']} ({row['other_generation']})",
+            _number(row["js_mean"]),
+            _number(row["js_max"]),
+            row["js_max_key"] or "-",
+            row["common_keys"],
+            row["new_key_count"],
+            row["vanished_key_count"],
+        )
+        for row in found["comparisons"]
+    ]
+    columns = ("generation", "compared with", "mean JS, nats", "largest", "of the key", "common", "new", "gone")
+    print_table("", columns, table, numbers=False)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+@app.command()
+def rollback(
+    generation: Annotated[int, typer.Argument(help="The generation to go back to.")],
+    *,
+    reason: ReasonOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish an earlier generation anew: agents never see a lower number.
+
+    Example: `eguard fleet rollback 41 --reason "poisoned by the lab's machines"`
+    """
+    _show(_post("/endpoint/baseline/fleet/rollback", {"generation": generation, "reason": reason}), as_json=as_json)
+
+
+@app.command()
+def approve(
+    generation: Annotated[int | None, typer.Argument(help="The generation; the current one if not given.")] = None,
+    *,
+    reason: ReasonOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a generation what later ones are compared with.
+
+    Example: `eguard fleet approve --reason "new office suite"`
+    """
+    _show(_post("/endpoint/fleet/approve", {"generation": generation, "reason": reason}), as_json=as_json)
+
+
+@app.command("import")
+def import_rows(
+    file: Annotated[Path, typer.Argument(help="A page as `eguard fleet rows --json` prints it, or a list of rows.")],
+    *,
+    source_version: Annotated[str, typer.Option("--source", help="Where the rows come from.")],
+    reason: ReasonOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a whole generation that comes from elsewhere.
+
+    Example: `eguard fleet import lab.json --source lab-2026-11 --reason "first day of a new fleet"`
+    """
+    import json
+
+    from eguard.errors import ParseError
+
+    try:
+        value = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ParseError(f"{file} is no JSON: {error}", remedy="Write it with `eguard fleet rows --json`.") from error
+    found = value.get("fleet_baselines") if isinstance(value, dict) else value
+    if not isinstance(found, list):
+        raise ParseError(f"{file} has no rows", remedy="Write it with `eguard fleet rows --json`.")
+    wanted = {"source_version": source_version, "reason": reason, "fleet_baselines": found}
+    _show(_post("/endpoint/baseline/fleet/import", wanted), as_json=as_json)
+
+
+@app.command()
+def quarantine(
+    agent_id: Annotated[str, typer.Argument(help="The agent.")], *, reason: ReasonOption, as_json: JsonOption = False
+) -> None:
+    """Take an agent's votes away; what it uploaded stays to be looked at.
+
+    Example: `eguard fleet quarantine web-07 --reason "moved 40 keys overnight"`
+    """
+    _show(_post("/endpoint/fleet/quarantine", {"agent_id": agent_id, "reason": reason}), as_json=as_json)
+
+
+@app.command()
+def release(
+    agent_id: Annotated[str, typer.Argument(help="The agent.")], *, reason: ReasonOption, as_json: JsonOption = False
+) -> None:
+    """Give a quarantined agent its votes back.
+
+    Example: `eguard fleet release web-07 --reason "it was the new build server"`
+    """
+    _show(_post("/endpoint/fleet/release", {"agent_id": agent_id, "reason": reason}), as_json=as_json)
+
+
+def _get(path: str, **query: Any) -> dict[str, Any]:
+    from eguard.operations.server_api import ServerApi
+
+    with ServerApi.from_settings() as api:
+        return api.get(path, **query)
+
+
+def _post(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    from eguard.operations.server_api import ServerApi
+
+    with ServerApi.from_settings() as api:
+        return api.post(path, body)
+
+
+def _show(answer: dict[str, Any], *, as_json: bool) -> None:
+    print_json(answer) if as_json else print_facts(answer)
