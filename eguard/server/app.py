@@ -17,6 +17,7 @@ from eguard.errors import EguardError
 from eguard.server.context import ServerContext
 from eguard.server.errors import answer_error, answer_http, answer_unexpected, answer_validation, error_response
 from eguard.server.listeners import AGENTS
+from eguard.server.openapi import DescribedApp
 from eguard.server.routers import ROUTERS
 
 #: What agents may ask for at all; everything else is unknown at their port.
@@ -34,7 +35,18 @@ _log = structlog.get_logger("eguard.server")
 
 def make_app(context: ServerContext) -> FastAPI:
     """Return the application on a context."""
-    app = FastAPI(
+    app = describe_routes()
+    app.state.context = context
+    app.add_exception_handler(EguardError, answer_error)
+    app.add_exception_handler(HTTPException, answer_http)
+    app.add_exception_handler(RequestValidationError, answer_validation)
+    app.add_middleware(Gate, context=context)
+    return app
+
+
+def describe_routes() -> FastAPI:
+    """Return the application without what it works on: its routes, and what its document says of them."""
+    app = DescribedApp(
         title="eGuard",
         version=__version__,
         description="The fleet's server: baselines, seeds, policies, alerts and what operators decide.",
@@ -43,13 +55,8 @@ def make_app(context: ServerContext) -> FastAPI:
         openapi_url="/openapi.json",
         separate_input_output_schemas=False,
     )
-    app.state.context = context
     for router in ROUTERS:
         app.include_router(router)
-    app.add_exception_handler(EguardError, answer_error)
-    app.add_exception_handler(HTTPException, answer_http)
-    app.add_exception_handler(RequestValidationError, answer_validation)
-    app.add_middleware(Gate, context=context)
     return app
 
 

@@ -85,11 +85,18 @@ def _inline(schema: dict[str, Any]) -> dict[str, Any]:
             name = part.get("$ref", "").rpartition("/")[2]
             if name in definitions:
                 return resolve(definitions[name])
-            return {key: resolve(value) for key, value in part.items() if key != "$defs"}
+            return {key: _ecma(key, resolve(value)) for key, value in part.items() if key != "$defs"}
         return [resolve(item) for item in part] if isinstance(part, list) else part
 
     resolved: dict[str, Any] = resolve(schema)
     return resolved
+
+
+def _ecma(key: str, value: Any) -> Any:
+    """Return a schema's value; JSON Schema marks the ends of a text with other letters than Python does."""
+    if key == "pattern" and isinstance(value, str):
+        return value.replace(r"\A", "^").replace(r"\Z", "$")
+    return value
 
 
 class _Gzip:

@@ -28,13 +28,9 @@ from eguard.server.routers import (
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     access.router,
     audit.router,
-    access.router,
-    audit.router,
     baseline.router,
     bundles.router,
-    bundles.router,
     command.router,
-    endpoint.router,
     endpoint.router,
     event.router,
     feedback.router,
