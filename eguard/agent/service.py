@@ -176,6 +176,7 @@ def run_agent(
         try:
             runtime.run(stop, duration_seconds)
             if runtime.is_done:
+                _log.info("recording has ended", events=int(runtime.totals.events.sum()))
                 runtime.linger(stop, linger_seconds)
         finally:
             summary = status.finish(runtime)

@@ -6,7 +6,7 @@ is immutable or a copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -215,10 +215,6 @@ class RuntimeDesk:
     def sensor_name(self) -> str:
         """Return what watches the machine."""
         return self._exchange.ask(lambda: self._runtime.sensing.sensor.name)
-
-    def run(self, work: Callable[[], None]) -> None:
-        """Have any work done by the runtime's thread."""
-        self._exchange.ask(work)
 
     def _vitals(self) -> Vitals:
         runtime = self._runtime

@@ -108,7 +108,10 @@ class SeedFetcher:
         for _ in range(MAX_PAGES):
             if page.next_cursor is None:
                 return first.generation, rows
-            page = self._page(page.next_cursor)
+            cursor = page.next_cursor
+            page = self._page(cursor)
+            if page.next_cursor == cursor:
+                raise ServerUnavailableError("the fleet's pages do not go on", reason="unreadable")
             if page.generation != first.generation or not page.seed_enabled:
                 raise _GenerationChangedError
             rows += page.fleet_baselines
