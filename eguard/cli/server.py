@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from eguard.cli import server_agent, server_audit, server_pki, server_token, server_user
-from eguard.cli.output import print_facts, print_json
+from eguard.cli.output import print_facts, print_json, progress_bar
 
 app = typer.Typer(
     help="The fleet's server: run it, make its certificates, tokens and accounts, keep its database up to date.",
@@ -58,4 +59,32 @@ def migrate(*, as_json: JsonOption = False) -> None:
             before = current_revision(connection)
         after = store.migrate()
     facts = {"database": redact_password(settings.fleet_url), "before": before, "after": after}
+    print_json(facts) if as_json else print_facts(facts)
+
+
+@app.command("copy-from")
+def copy_from(
+    file: Annotated[Path, typer.Argument(help="An embedded database, of this version.", exists=True, dir_okay=False)],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Move the fleet from an embedded database into the empty one that EGUARD_DATABASE_URL names.
+
+    Stop the server first: what it stores meanwhile would stay behind. The embedded database stays as it is.
+
+    Example: `EGUARD_DATABASE_URL=mysql://eguard:PASSWORD@db.example/eguard eguard server copy-from fleet.sqlite`
+    """
+    from eguard.clock import SystemClock
+    from eguard.fleet.database import Database
+    from eguard.fleet.transfer import copy_database
+    from eguard.settings import load_server_settings
+
+    source, target = Database(f"sqlite:///{file.resolve()}"), Database(load_server_settings().fleet_url)
+    try:
+        with progress_bar(quiet=as_json) as progress:
+            copied = copy_database(source, target, SystemClock().now(), progress)
+    finally:
+        source.dispose()
+        target.dispose()
+    facts = {"database": target.address, **{name: rows for name, rows in sorted(copied.items()) if rows}}
     print_json(facts) if as_json else print_facts(facts)
