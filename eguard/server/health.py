@@ -39,8 +39,7 @@ def _outcomes(context: ServerContext) -> Iterator[Check]:
             found = current_revision(connection)
         yield Check("database", ok=True)
     except EguardError as error:
-        if context.metrics is not None:
-            context.metrics.count_database_error(str(error.context.get("reason", "unknown")))
+        context.metrics.count_database_error(str(error.context.get("reason", "unknown")))
         yield Check(
             "database", ok=False, detail="does not answer", remedy="Check that it runs, and EGUARD_DATABASE_URL."
         )

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from eguard.clock import Clock
 from eguard.errors import ServerRefusalError
 from eguard.fleet.database import Database
 from eguard.fleet.tables import maintenance_run, maintenance_task
@@ -55,15 +56,19 @@ class MaintenanceLedger:
         Name of this process among the servers on the database.
     schedules : mapping of str to Schedule
         Of the tasks by their id.
+    clock : Clock
+        Asked once a row is locked: before that, another server may hold it for a while.
     """
 
-    def __init__(self, database: Database, server_id: str, schedules: Mapping[str, Schedule]) -> None:
+    def __init__(self, database: Database, server_id: str, schedules: Mapping[str, Schedule], clock: Clock) -> None:
         self._database = database
+        self._clock = clock
         self._server_id = server_id
         self._schedules = schedules
 
-    def register(self, texts: Mapping[str, str], now: float) -> None:
+    def register(self, texts: Mapping[str, str]) -> None:
         """Add rows for tasks that have none, and follow schedules that changed."""
+        now = self._clock.now()
 
         def add(connection: sa.Connection) -> None:
             for task_id, text in sorted(texts.items()):
@@ -75,8 +80,9 @@ class MaintenanceLedger:
 
         self._database.retrying(add, is_idempotent=True)
 
-    def due(self, now: float) -> list[str]:
+    def due(self) -> list[str]:
         """Return the ids of tasks that are due, or whose holder has died; cheap, for it is asked every second."""
+        now = self._clock.now()
         with self._database.read() as connection:
             rows = connection.execute(sa.select(maintenance_task).where(_task.task_id.in_(self._schedules))).all()
         return sorted(
@@ -85,11 +91,12 @@ class MaintenanceLedger:
             if not _is_held(row, now) and (row.lease_owner is not None or (row.enabled and self._is_due(row, now)))
         )
 
-    def claim_due(self, task_id: str, now: float) -> Claim | None:
+    def claim_due(self, task_id: str) -> Claim | None:
         """Begin a run of a task that is due, unless another server was faster."""
 
         def claim(connection: sa.Connection) -> Claim | None:
             row = self._lock(connection, task_id)
+            now = self._clock.now()
             if row is None or _is_held(row, now):
                 return None
             self._mark_lost(connection, row, now)
@@ -105,7 +112,7 @@ class MaintenanceLedger:
 
         return self._database.retrying(claim)
 
-    def claim_now(self, principal: Principal, task_id: str, now: float) -> Claim:
+    def claim_now(self, principal: Principal, task_id: str) -> Claim:
         """Begin a run that somebody asked for.
 
         Raises
@@ -116,6 +123,7 @@ class MaintenanceLedger:
 
         def claim(connection: sa.Connection) -> Claim:
             row = self._lock(connection, task_id) if task_id in self._schedules else None
+            now = self._clock.now()
             if row is None:
                 raise ServerRefusalError(404, "unknown_task", f"there is no maintenance task {task_id[:64]}")
             if _is_held(row, now):
@@ -135,18 +143,19 @@ class MaintenanceLedger:
 
         return self._database.retrying(claim)
 
-    def renew(self, task_ids: Collection[str], now: float) -> set[str]:
+    def renew(self, task_ids: Collection[str]) -> set[str]:
         """Prolong this server's leases and return the tasks among `task_ids` that it still holds."""
 
         def prolong(connection: sa.Connection) -> set[str]:
             is_mine = sa.and_(_task.task_id.in_(sorted(task_ids)), _task.lease_owner == self._server_id)
             held = connection.execute(sa.select(_task.task_id).where(is_mine).with_for_update()).scalars().all()
-            connection.execute(sa.update(maintenance_task).where(is_mine).values(lease_until=now + LEASE_SECONDS))
+            until = self._clock.now() + LEASE_SECONDS
+            connection.execute(sa.update(maintenance_task).where(is_mine).values(lease_until=until))
             return set(held)
 
         return self._database.retrying(prolong, is_idempotent=True)
 
-    def finish(self, claim: Claim, status: str, detail: Mapping[str, Any] | None, now: float) -> bool:
+    def finish(self, claim: Claim, status: str, detail: Mapping[str, Any] | None) -> bool:
         """Write down how a run ended and give its lease back; False if it was marked as lost meanwhile."""
 
         def end(connection: sa.Connection) -> bool:
@@ -154,7 +163,11 @@ class MaintenanceLedger:
             is_it = sa.and_(_run.run_id == claim.run_id, _run.status == RUNNING)
             if connection.execute(sa.select(_run.run_id).where(is_it)).first() is None:
                 return False
-            values = {"status": status, "finished_at": now, "detail": dict(detail) if detail is not None else None}
+            values = {
+                "status": status,
+                "finished_at": self._clock.now(),
+                "detail": dict(detail) if detail is not None else None,
+            }
             connection.execute(sa.update(maintenance_run).where(is_it).values(**values))
             is_mine = sa.and_(_task.task_id == claim.task_id, _task.lease_owner == self._server_id)
             connection.execute(sa.update(maintenance_task).where(is_mine).values(lease_owner=None, lease_until=None))

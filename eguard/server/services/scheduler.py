@@ -12,18 +12,20 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import tzinfo
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from eguard.clock import Clock, SystemClock
 from eguard.errors import EguardError, FleetStoreError, ServerRefusalError
 from eguard.fleet.database import Database
-from eguard.server.context import ServerContext
 from eguard.server.principal import Principal
 from eguard.server.services.maintenance import LEASE_SECONDS, Claim, MaintenanceLedger
 from eguard.server.services.schedules import local_zone, parse_schedule
 from eguard.server.tasks.task import Task
+
+if TYPE_CHECKING:
+    from eguard.server.context import ServerContext
 
 POLL_SECONDS: Final = 1.0
 #: How long the end of the server waits for a task that runs; what does not end by then is found as lost.
@@ -67,11 +69,10 @@ class Scheduler:
     ) -> None:
         self.server_id = f"{socket.gethostname()[:40]}-{secrets.token_hex(4)}"
         self._tasks = {task.task_id: task for task in tasks}
-        self._clock = clock or SystemClock()
         self._poll_seconds = poll_seconds
         where = zone or local_zone()
         schedules = {task_id: parse_schedule(task.schedule, where) for task_id, task in self._tasks.items()}
-        self._ledger = MaintenanceLedger(database, self.server_id, schedules)
+        self._ledger = MaintenanceLedger(database, self.server_id, schedules, clock or SystemClock())
         self._context: ServerContext | None = None
         self._stopping = threading.Event()
         self._loop: threading.Thread | None = None
@@ -88,7 +89,7 @@ class Scheduler:
             The database cannot be used.
         """
         self._context = context
-        self._ledger.register({task_id: task.schedule for task_id, task in self._tasks.items()}, self._clock.now())
+        self._ledger.register({task_id: task.schedule for task_id, task in self._tasks.items()})
         self._stopping.clear()
         self._loop = threading.Thread(target=self._look, name="scheduler", daemon=True)
         self._loop.start()
@@ -116,7 +117,7 @@ class Scheduler:
             raise ServerRefusalError(503, "scheduler_stopped", "this server runs no tasks now")
         if task_id in self._busy():
             raise ServerRefusalError(409, "task_running", f"{task_id} is running already")
-        claim = self._ledger.claim_now(principal, task_id, self._clock.now())
+        claim = self._ledger.claim_now(principal, task_id)
         self._begin(claim)
         return claim.run_id
 
@@ -153,16 +154,16 @@ class Scheduler:
 
     def _begin_what_is_due(self) -> None:
         busy = self._busy()
-        for task_id in self._ledger.due(self._clock.now()):
+        for task_id in self._ledger.due():
             if task_id not in busy and not self._stopping.is_set():
-                claim = self._ledger.claim_due(task_id, self._clock.now())
+                claim = self._ledger.claim_due(task_id)
                 if claim is not None:
                     self._begin(claim)
 
     def _renew(self) -> None:
         busy = self._busy()
         if busy:
-            held = self._ledger.renew(busy, self._clock.now())
+            held = self._ledger.renew(busy)
             with self._lock:
                 self._lost |= busy - held
 
@@ -184,22 +185,19 @@ class Scheduler:
         try:
             status, detail = self._outcome(claim.task_id)
             seconds = time.monotonic() - began
-            if self._finish(claim, status, detail):
+            if self._ledger.finish(claim, status, detail):
                 log.info("maintenance task ended", status=status, seconds=round(seconds, 3))
             else:
                 status = "lost"
                 log.warning("maintenance task ended after its lease was lost", seconds=round(seconds, 3))
             context = self._context
-            if context is not None and context.metrics is not None:
+            if context is not None:
                 context.metrics.count_task_run(claim.task_id, status, seconds)
         except FleetStoreError as error:
             log.warning("how a maintenance task ended could not be kept", reason=error.context.get("reason"))
         finally:
             with self._lock:
                 self._running.pop(claim.task_id, None)
-
-    def _finish(self, claim: Claim, status: str, detail: dict[str, Any]) -> bool:
-        return self._ledger.finish(claim, status, detail, self._clock.now())
 
     def _outcome(self, task_id: str) -> tuple[str, dict[str, Any]]:
         context = self._context

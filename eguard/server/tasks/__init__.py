@@ -7,6 +7,7 @@ detail with the key ``skipped`` says that there was nothing to do, and why.
 from __future__ import annotations
 
 from eguard.server.tasks.fleet_aggregate import aggregate_fleet
+from eguard.server.tasks.retention import remove_what_is_old
 from eguard.server.tasks.session_cleanup import clean_up
 from eguard.server.tasks.task import Task
 from eguard.server.tasks.tuf_refresh import refresh_bundles
@@ -17,6 +18,12 @@ TASKS: tuple[Task, ...] = (
         "Aggregate the profiles of all active agents into a new generation of the fleet's baseline.",
         "every 6h",
         aggregate_fleet,
+    ),
+    Task(
+        "retention",
+        "Remove events, alerts, baselines, samples and records that are older than the settings keep them.",
+        "30 3 * * *",
+        remove_what_is_old,
     ),
     Task(
         "session_cleanup",

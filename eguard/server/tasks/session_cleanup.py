@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from eguard.fleet.tables import user_session
-from eguard.server.context import ServerContext
 from eguard.server.services.commands import expire_commands
 from eguard.server.tasks.task import Progress
+
+if TYPE_CHECKING:
+    from eguard.server.context import ServerContext
 
 
 def clean_up(context: ServerContext, progress: Progress) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from eguard.server.context import ServerContext
+if TYPE_CHECKING:
+    from eguard.server.context import ServerContext
 
 Progress = Callable[[str, int, int], None]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eguard.bundle.online import refresh_repository
-from eguard.server.context import ServerContext
 from eguard.server.tasks.task import Progress
+
+if TYPE_CHECKING:
+    from eguard.server.context import ServerContext
 
 
 def refresh_bundles(context: ServerContext, progress: Progress) -> dict[str, Any]:

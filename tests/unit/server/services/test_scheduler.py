@@ -4,15 +4,16 @@ import threading
 import time
 from collections import Counter
 from datetime import UTC
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
 
-from eguard.clock import SimulatedClock, SystemClock
+from eguard.clock import SimulatedClock
 from eguard.errors import ConfigError, FleetStoreError, ServerRefusalError
 from eguard.fleet.database import Database
 from eguard.fleet.tables import audit_log, maintenance_run, maintenance_task
-from eguard.server.context import ServerContext
+from eguard.server.metrics import Metrics
 from eguard.server.principal import Principal, Role
 from eguard.server.services.scheduler import Scheduler
 from eguard.server.tasks.task import Task
@@ -60,7 +61,7 @@ def server(fleet, work, clock):
 
     def make(*, database=fleet, clock=clock, task=work, schedule="every 6h"):
         scheduler = Scheduler(database, [Task("work", "Works.", schedule, task)], clock, zone=UTC, poll_seconds=0.01)
-        scheduler.start(ServerContext(settings=None, clock=clock, database=database, store=None))
+        scheduler.start(SimpleNamespace(metrics=Metrics(database, clock)))
         made.append(scheduler)
         return scheduler
 
@@ -307,10 +308,10 @@ def test_a_database_that_is_away_is_waited_for(server, work, clock, monkeypatch)
     is_away = threading.Event()
     due = scheduler._ledger.due
 
-    def fail(now):
+    def fail():
         if is_away.is_set():
             raise FleetStoreError("gone", reason="database_unavailable")
-        return due(now)
+        return due()
 
     monkeypatch.setattr(scheduler._ledger, "due", fail)
     is_away.set()
@@ -323,6 +324,6 @@ def test_a_database_that_is_away_is_waited_for(server, work, clock, monkeypatch)
 
 def test_the_real_clock_and_the_machines_zone_are_the_defaults(fleet, work):
     scheduler = Scheduler(fleet, [Task("work", "Works.", "30 2 * * *", work)])
-    scheduler.start(ServerContext(settings=None, clock=SystemClock(), database=fleet, store=None))
+    scheduler.start(SimpleNamespace(metrics=Metrics(fleet)))
     assert scheduler.tasks()[0]["next_due_unix"] > time.time()
     scheduler.stop()

@@ -10,12 +10,23 @@ from eguard.bundle.repository import Repository
 from eguard.clock import SimulatedClock
 from eguard.errors import BundleError
 from eguard.fleet.database import Database
-from eguard.fleet.tables import endpoint_agent, endpoint_command, metadata, user_account, user_session
+from eguard.fleet.store import FleetStore
+from eguard.fleet.tables import (
+    endpoint_agent,
+    endpoint_command,
+    endpoint_event,
+    metadata,
+    user_account,
+    user_session,
+)
 from eguard.server.principal import SYSTEM
+from eguard.server.services.audit import Audit, record
 from eguard.server.tasks import TASKS
 from eguard.server.tasks.fleet_aggregate import aggregate_fleet
+from eguard.server.tasks.retention import remove_what_is_old
 from eguard.server.tasks.session_cleanup import clean_up
 from eguard.server.tasks.tuf_refresh import refresh_bundles
+from eguard.settings import ServerSettings
 
 NOW = 1_772_000_000.0
 
@@ -71,6 +82,42 @@ def test_ended_sessions_go_and_commands_that_nobody_fetched_expire(database_url)
         assert connection.execute(sa.select(user_session.c.session_hash)).scalars().all() == ["s2"]
     assert clean_up(context, no_progress) == {"sessions_removed": 0, "commands_expired": 0}
     database.dispose()
+
+
+def test_retention_keeps_each_kind_as_long_as_its_setting_says(tmp_path):
+    settings = ServerSettings(server_state_path=tmp_path, retention_events_days=10, retention_alerts_days=20)
+    with FleetStore.create(settings.fleet_url) as store:
+        event = {"agent_id": "a1", "event_class": "dns_query", "process_key": "a:b", "rule_id": "r", "detail": {}}
+        with store.database.write() as connection:
+            for severity in ("low", "high"):
+                for days in (5, 15, 25):
+                    at = NOW - days * 86_400.0
+                    times = {"observed_at": at, "received_at": at}
+                    connection.execute(
+                        sa.insert(endpoint_event).values(
+                            event_id=f"{severity}-{days}", severity=severity, search_text="", **times, **event
+                        )
+                    )
+            for day in (500, 401, 1):
+                record(
+                    connection,
+                    SYSTEM,
+                    action="policy.create",
+                    object_type="policy",
+                    object_id=f"p{day}",
+                    detail={},
+                    now=NOW - day * 86_400.0,
+                )
+        clock = SimulatedClock(NOW)
+        context = SimpleNamespace(
+            settings=settings, clock=clock, database=store.database, audit=Audit(store.database, clock)
+        )
+        removed = remove_what_is_old(context, no_progress)["removed"]
+        assert (removed["events"], removed["alerts"], removed["audit"]) == (2, 1, 2)
+        with store.database.read() as connection:
+            kept = connection.execute(sa.select(endpoint_event.c.event_id)).scalars().all()
+        assert sorted(kept) == ["high-15", "high-5", "low-5"]
+        assert context.audit.verify().intact
 
 
 @pytest.fixture
