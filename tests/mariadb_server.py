@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pymysql
 import pytest
+import trustme
 
 PASSWORD = "canary-of-the-database"
 START_SECONDS = 60.0
@@ -85,10 +86,19 @@ class MariadbServer:
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
+        self.certify()
         (self.folder / "accounts.sql").write_text(
             f"CREATE USER IF NOT EXISTS eguard@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';\n"
             "GRANT ALL ON *.* TO eguard@'127.0.0.1' WITH GRANT OPTION;\n"
         )
+
+    def certify(self):
+        """Give the server a certificate for its address; `ca.pem` is the authority's."""
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.folder / "ca.pem")
+        certificate = authority.issue_cert("127.0.0.1")
+        certificate.private_key_pem.write_to_path(self.folder / "key.pem")
+        certificate.cert_chain_pems[0].write_to_path(self.folder / "cert.pem")
 
     def start(self):
         """Start the server, on the port that it had before if it had one, and wait until it answers."""
@@ -104,6 +114,9 @@ class MariadbServer:
                 f"--pid-file={self.folder}/pid",
                 f"--port={self.port}",
                 f"--init-file={self.folder}/accounts.sql",
+                f"--ssl-ca={self.folder}/ca.pem",
+                f"--ssl-cert={self.folder}/cert.pem",
+                f"--ssl-key={self.folder}/key.pem",
                 *OPTIONS,
                 *self._user(),
             ]
