@@ -62,3 +62,32 @@ def test_what_is_no_database_is_told_without_its_password(examine, tmp_path, url
     assert found.state == "failed"
     assert says in found.cause
     assert "hunter2" not in found.cause + found.remedy
+
+
+def test_a_migrated_server_is_fine(examine, migrated_mariadb_url):
+    found = examine("database", database_url=migrated_mariadb_url)
+    assert (found.state, "(mariadb)" in found.cause) == ("ok", True)
+    assert "canary" not in found.cause
+
+
+def test_an_empty_server_is_told_to_be_migrated(examine, mariadb_url):
+    found = examine("database", database_url=mariadb_url)
+    assert (found.state, "not migrated" in found.cause, "eguard server migrate" in found.remedy) == (
+        "failed",
+        True,
+        True,
+    )
+
+
+def test_a_wrong_password_is_told_without_it(examine, mariadb_url):
+    found = examine("database", database_url=mariadb_url.replace("canary-of-the-database", "canary-of-a-wrong-one"))
+    assert (found.state, "Access denied" in found.cause) == ("failed", True)
+    assert "canary" not in found.cause + found.remedy
+
+
+def test_a_database_from_before_migrations_is_told_to_be_taken_over(examine, tmp_path):
+    connection = sqlite3.connect(tmp_path / "fleet.sqlite")
+    connection.execute("CREATE TABLE fleet_schema_version (version INTEGER)")
+    connection.close()
+    found = examine("database", database_url=f"sqlite:///{tmp_path}/fleet.sqlite")
+    assert (found.state, "before migrations" in found.cause, "migrate" in found.remedy) == ("failed", True, True)
