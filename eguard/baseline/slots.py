@@ -9,11 +9,30 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-#: (comm, parent comm), as the sensor reports them.
+from eguard.wire.process_key import UNKNOWN_COMM
+
+#: (comm, parent comm), as the sensor reports them; a blank one is called ``unknown``.
 ProcessKey = tuple[str, str]
 
 #: The slot of a key that is not tracked.
 NO_SLOT: Final = -1
+
+
+def named(key: ProcessKey) -> ProcessKey:
+    """Return a key whose blank parts are called what the wire calls them.
+
+    Were they kept as they are, two keys of this machine could be one for the server, and neither would ever find what
+    comes back: an acknowledgement, a seed.
+
+    Examples
+    --------
+    >>> named(("svchost.exe", "")), named(("sh", "cron"))
+    (('svchost.exe', 'unknown'), ('sh', 'cron'))
+    """
+    comm, parent = key
+    if comm.strip() and parent.strip():
+        return key
+    return comm if comm.strip() else UNKNOWN_COMM, parent if parent.strip() else UNKNOWN_COMM
 
 
 class Assignment(NamedTuple):
@@ -96,7 +115,10 @@ class SlotIndex:
     def lookup(self, keys: Sequence[ProcessKey]) -> NDArray[np.intp]:
         """Return the slot of each key, `NO_SLOT` where it is not tracked. Counts as no sighting."""
         get = self._slot_of.get
-        return np.array([get(key, NO_SLOT) for key in keys], dtype=np.intp)
+        slots = np.array([get(key, NO_SLOT) for key in keys], dtype=np.intp)
+        for position in np.flatnonzero(slots < 0).tolist():
+            slots[position] = get(named(keys[position]), NO_SLOT)
+        return slots
 
     def assign(self, keys: Sequence[ProcessKey]) -> Assignment:
         """Return a slot for each key of a batch and mark those keys as seen.
@@ -108,7 +130,7 @@ class SlotIndex:
         created: list[int] = []
         evicted: list[tuple[ProcessKey, int]] = []
         for position in np.flatnonzero(slots < 0).tolist():
-            key = keys[position]
+            key = named(keys[position])
             slot = self._slot_of.get(key, NO_SLOT)
             if slot < 0 and seen_in_batch < self.capacity:
                 if len(self) == self.capacity:

@@ -91,6 +91,7 @@ class BaselineUploader:
         self._is_stopping = is_stopping
         self._set_aside: dict[str, int] = {}
         self._renumbered: set[str] = set()
+        self._answered: set[tuple[str, int]] = set()
         self._uploaded_at = -BACKLOG_SECONDS
         self.totals = UploadTotals()
 
@@ -108,10 +109,11 @@ class BaselineUploader:
         self._policies.note_upload(ServerVerdict.ERROR)
         self._renumbered.clear()
         _, up_to = self._desk.waiting_profiles()
+        self._answered.clear()
         while self._policies.may_upload and not self._is_stopping():
             snapshot = self._desk.upload_snapshot(self._max_rows, up_to=up_to, skipped=set(self._set_aside.items()))
-            if not snapshot.rows:
-                break
+            if all((row.process_key, row.seq) in self._answered for row in snapshot.rows):
+                break  # nothing is left, or what was answered for does not come off: never twice in one run
             self._uploaded_at = time.monotonic()
             self._send_all(snapshot)
 
@@ -145,6 +147,7 @@ class BaselineUploader:
         result = decoded(answer.body, UpsertResult, self._client.server)
         taken = self._settle(batch.baselines, result)
         self._desk.acknowledge(taken)
+        self._answered.update((row.process_key, row.seq) for row in taken)
         self._policies.note_upload(ServerVerdict.ALLOWED)
         self._count(result)
         _log.info(

@@ -28,7 +28,7 @@ _LEARN_SECONDS: Final = 180.0
 _EXCHANGE_SECONDS: Final = 60.0
 _SWITCH_SECONDS: Final = 5.0
 _REVOKE_SECONDS: Final = 60.0
-_SETTLED_SECONDS: Final = 2.0
+_SETTLED_SECONDS: Final = 5.0
 #: Rows of the database, as the operations manual asks for them.
 _ENROLLED: Final = """
     SELECT agent_id, serial, not_after FROM endpoint_certificate ORDER BY agent_id
@@ -178,7 +178,7 @@ def _start_server(fleet: _Fleet) -> Step:
     fleet.server = Service("the server", ["server", "run"], fleet.server_settings, folder / "server.log")
     fleet.opened.callback(fleet.server.stop)
     said = fleet.server.wait_for("server is listening")
-    authority = str(folder / "server" / "pki" / "authority.pem")
+    authority = str(folder / "server" / "pki" / "ca.pem")
     token = folder / "operator.token"
     token.unlink(missing_ok=True)
     fleet.console("server", "token", "access", "create", "operator", "--role", "admin", "--out", str(token))
@@ -197,7 +197,7 @@ def _enrol(fleet: _Fleet) -> Step:
     token = folder / "enrolment.token"
     token.unlink(missing_ok=True)
     uses = str(len(fleet.options.hosts))
-    fleet.console("server", "token", "enrolment", "create", "--max-uses", uses, "--out", str(token))
+    fleet.console("server", "token", "create", "--max-uses", uses, "--out", str(token))
     command = "eguard agent enroll --ca authority.pem --token-file enrolment.token"
     for host in fleet.options.hosts:
         arguments = ["agent", "enroll", "--ca", fleet.api_settings["EGUARD_TLS_CA"], "--token-file", str(token)]
@@ -215,7 +215,8 @@ def _learn_and_upload(fleet: _Fleet) -> Step:
         fleet.agents[host] = service
     for service in fleet.agents.values():
         service.wait_for("mtls channel established", _LEARN_SECONDS)
-        service.wait_for("uploaded baseline profile batch", _LEARN_SECONDS)
+        service.wait_for("recording has ended", _LEARN_SECONDS)
+        service.wait_for("uploaded baseline profile batch", _EXCHANGE_SECONDS)
     _until_settled(fleet)
     columns = ("agent", "baseline", "rows in endpoint_baseline", "events in them")
     return Step("Agents learn real hosts and upload", command, {}, columns, fleet.query(_UPLOADED))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eguard.baseline.slots import NO_SLOT, SlotIndex
+from eguard.wire.process_key import decode_process_key, encode_process_key
 
 
 def key(number):
@@ -137,3 +138,14 @@ def test_slots_are_those_of_a_stack_of_all_free_ones():
             index.restore(list(owner.items()))
             stack = sorted(set(range(12)) - set(owner.values()), reverse=True)
         assert index.items() == list(owner.items())
+
+
+def test_blank_names_are_one_key_and_called_what_the_wire_calls_them():
+    index = SlotIndex(capacity=4)
+    first = index.assign([("svchost.exe", ""), ("", ""), ("svchost.exe", "unknown"), ("svchost.exe", "  ")])
+    assert first.slots.tolist() == [0, 1, 0, 0]
+    assert [key for key, _ in index.items()] == [("svchost.exe", "unknown"), ("unknown", "unknown")]
+    assert index.lookup([("svchost.exe", ""), ("svchost.exe", "unknown"), (" ", "")]).tolist() == [0, 0, 1]
+    again = index.assign([("svchost.exe", ""), ("sh", "")])
+    assert (again.slots.tolist(), again.created) == ([0, 2], [2])
+    assert decode_process_key(encode_process_key(*index.key_of(0))) == index.key_of(0)
