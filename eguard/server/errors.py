@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import structlog
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,6 +22,8 @@ from eguard.errors import (
 )
 from eguard.wire.bodies import encode_body
 from eguard.wire.control import ErrorBody, FieldError
+
+_log = structlog.get_logger("eguard.server")
 
 _STORE_STATUS: Final = {
     "aggregation_running": 409,
@@ -65,11 +68,14 @@ def error_response(
     return Response(error_body(status, code, message, errors), status, answered, "application/json")
 
 
-def answer_error(_request: Request, error: Exception) -> Response:
-    """Answer one of eGuard's errors."""
+def answer_error(request: Request, error: Exception) -> Response:
+    """Answer one of eGuard's errors; one of the database is counted."""
     if not isinstance(error, EguardError):
-        return answer_unexpected(_request, error)
+        return answer_unexpected(request, error)
     status, code, errors = _describe(error)
+    if isinstance(error, FleetStoreError) and status == 503:
+        request.app.state.context.metrics.count_database_error(code)
+        _log.error("the database refused", path=request.url.path, reason=code, error=error.message)
     message = error.message if status != 503 else "the server cannot do this now"
     return error_response(status, code, message, errors)
 

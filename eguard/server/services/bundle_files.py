@@ -15,6 +15,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
+import structlog
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
@@ -23,6 +24,9 @@ from eguard.bundle.manifest import MANIFEST_NAME, Manifest
 from eguard.errors import BundleError, ServerRefusalError
 
 CHUNK_BYTES: Final = 65_536
+
+_log = structlog.get_logger("eguard.server")
+
 _PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 #: Folders below each root: ``targets/models/NAME`` is the deepest.
 _MAX_PARTS: Final = {"metadata": 1, "targets": 2}
@@ -91,9 +95,7 @@ class BundleFiles:
         Raises
         ------
         ServerRefusalError
-            404 ``no_bundles``: nothing was published here.
-        BundleError
-            The repository is damaged.
+            404 ``no_bundles``: nothing was published here; 503 ``bundles_damaged``: the log has the cause.
         """
         folder = self._directory / "metadata"
         if not (folder / "timestamp.json").exists():
@@ -105,8 +107,9 @@ class BundleFiles:
             versions = {name.removesuffix(".json"): meta.version for name, meta in sorted(snapshot.meta.items())}
             nightly_path = folder / f"{versions['nightly']}.nightly.json"
             manifest = self._manifest(Metadata[Targets].from_file(str(nightly_path)).signed)
-        except (DeserializationError, RepositoryError, OSError, KeyError, ValueError) as error:
-            raise BundleError("the served bundle repository is damaged", remedy="Publish the bundle again.") from error
+        except (BundleError, DeserializationError, RepositoryError, OSError, KeyError, ValueError) as error:
+            _log.error("the served bundle repository is damaged", folder=str(self._directory), error=str(error))
+            raise ServerRefusalError(503, "bundles_damaged", "the bundle repository is damaged") from error
         return {
             "versions": {**versions, "snapshot": snapshot_version, "timestamp": timestamp.version},
             "expires_at_unix": timestamp.expires.replace(tzinfo=UTC).timestamp(),

@@ -78,6 +78,19 @@ def test_a_database_that_is_away_is_said_and_counted(context, nobody, monkeypatc
     assert nobody.get("/healthz").status_code == 200
 
 
+def test_a_route_that_the_database_refuses_is_answered_and_counted(context, analyst, nobody, monkeypatch):
+    def refuse():
+        raise FleetStoreError("no route to db.secret.example", reason="database_unavailable")
+
+    monkeypatch.setattr(context.database, "read", refuse)
+    answer = analyst.get("/api/v1/endpoint/event")
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+    assert answer.headers["retry-after"] == "5"
+    assert "secret" not in answer.text
+    metrics = nobody.get("/metrics").text
+    assert 'eguard_database_errors_total{reason="database_unavailable"} 1.0' in metrics
+
+
 @pytest.fixture
 def published(context):
     folder = context.settings.repository

@@ -7,7 +7,7 @@ import pytest
 from eguard.bundle.keys import generate_keys
 from eguard.bundle.manifest import Manifest, describe_file
 from eguard.bundle.repository import Repository
-from eguard.errors import BundleError, ServerRefusalError
+from eguard.errors import ServerRefusalError
 from eguard.server.services.bundle_files import BundleFiles
 
 RULES = b"[]" * 50_000
@@ -120,5 +120,6 @@ def test_without_a_release_there_is_no_version(tmp_path):
 
 def test_a_damaged_repository_is_said_to_be_so(served, tmp_path):
     (tmp_path / "repository" / "metadata" / "timestamp.json").write_bytes(b"{")
-    with pytest.raises(BundleError, match="damaged"):
+    with pytest.raises(ServerRefusalError) as caught:
         served.version()
+    assert (caught.value.status, caught.value.reason) == (503, "bundles_damaged")
