@@ -16,7 +16,7 @@ from eguard.server.pki.files import pki_folder
 from eguard.server.services.access import Access
 from eguard.server.services.audit import Audit
 from eguard.server.services.certificates import Certificates
-from eguard.server.services.commands import Commands, pending_count
+from eguard.server.services.commands import Commands, pending_counts
 from eguard.server.services.endpoints import Endpoints
 from eguard.server.services.enrolment import Enrolment
 from eguard.server.services.event_search import EventSearch
@@ -96,7 +96,7 @@ def assemble(settings: ServerSettings, store: FleetStore, clock: Clock) -> Serve
             database,
             clock,
             revision_for=policies.policies.revision_for,
-            pending_commands=pending_count,
+            pending_commands=pending_counts,
             moved=policies.view.changed,
             revoked=certificates.forget,
         ),

@@ -184,11 +184,22 @@ class Commands:
         ]
 
 
-def pending_count(connection: sa.Connection, agent_id: str, now: float) -> int:
-    """Return the number of commands that wait for an agent."""
-    query = sa.select(sa.func.count()).select_from(endpoint_command)
-    waiting = query.where(_column.agent_id == agent_id, _column.status.in_(WAITING), _column.expires_at > now)
-    return int(connection.execute(waiting).scalar_one())
+def pending_counts(connection: sa.Connection, agent_ids: Sequence[str], now: float) -> dict[str, int]:
+    """Return how many commands wait for each of some agents; one for whom none waits is left out."""
+    rows = connection.execute(_PENDING_COUNTS, {"agent_ids": list(agent_ids), "now": now})
+    return {str(agent_id): int(count) for agent_id, count in rows}
+
+
+# Made once, as every heartbeat asks.
+_PENDING_COUNTS: Final = (
+    sa.select(_column.agent_id, sa.func.count())
+    .where(
+        _column.agent_id.in_(sa.bindparam("agent_ids", expanding=True)),
+        _column.status.in_(WAITING),
+        _column.expires_at > sa.bindparam("now", type_=_column.expires_at.type),
+    )
+    .group_by(_column.agent_id)
+)
 
 
 def expire_commands(connection: sa.Connection, now: float) -> int:

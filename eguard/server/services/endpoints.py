@@ -14,7 +14,7 @@ from eguard.fleet.tables import endpoint_agent
 from eguard.server.principal import Principal
 from eguard.server.services import audit
 from eguard.server.services.certificates import revoke_all
-from eguard.server.services.heartbeats import Heartbeats
+from eguard.server.services.heartbeats import Heartbeats, PendingCommands
 from eguard.server.services.inventory import read_endpoint
 from eguard.server.services.revisions import lock_revisions, next_revision
 from eguard.wire.control import Heartbeat, HeartbeatAnswer
@@ -47,7 +47,7 @@ class Endpoints:
         clock: Clock,
         *,
         revision_for: Callable[[str], int] = lambda _: 0,
-        pending_commands: Callable[[sa.Connection, str, float], int] = lambda *_: 0,
+        pending_commands: PendingCommands = lambda *_: {},
         moved: Callable[[], object] = lambda: None,
         revoked: Callable[[], object] = lambda: None,
     ) -> None:

@@ -7,9 +7,9 @@ that waited meanwhile; one that comes alone is written alone.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 import structlog
@@ -32,6 +32,20 @@ _agent = endpoint_agent.c
 _incarnation = endpoint_incarnation.c
 _log = structlog.get_logger("eguard.server")
 
+PendingCommands = Callable[[sa.Connection, Sequence[str], float], Mapping[str, int]]
+
+# Made once: to make a statement costs more than to run it, and these run hundreds of times a second.
+_LOCK: Final = (
+    sa.select(_agent.agent_id, _agent.status, _agent.incarnation, _agent.incarnation_ordinal, _agent.cloned_at)
+    .where(_agent.agent_id.in_(sa.bindparam("names", expanding=True)))
+    .order_by(_agent.agent_id)
+    .with_for_update()
+)
+_KNOWN: Final = sa.select(_incarnation.ordinal).where(
+    _incarnation.agent_id == sa.bindparam("name"), _incarnation.incarnation == sa.bindparam("heard")
+)
+_BEAT: Final = sa.update(endpoint_agent).where(_agent.agent_id == sa.bindparam("name"))
+
 
 @dataclass(slots=True)
 class _Waiting:
@@ -40,6 +54,20 @@ class _Waiting:
     pending: int = 0
     error: EguardError | None = None
     is_done: bool = False
+
+
+@dataclass(slots=True)
+class _Agent:
+    status: str
+    incarnation: str
+    ordinal: int
+    cloned_at: float | None
+
+
+class _Clone(NamedTuple):
+    principal: Principal
+    heard: str
+    latest: str
 
 
 class Heartbeats:
@@ -54,7 +82,7 @@ class Heartbeats:
     revision_for : callable
         Returns the policy revision that an agent is sent.
     pending_commands : callable
-        Returns how many commands wait for an agent, given a connection, the agent and the time.
+        Returns how many commands wait for whom, given a connection, agents and the time.
     """
 
     def __init__(
@@ -63,7 +91,7 @@ class Heartbeats:
         clock: Clock,
         *,
         revision_for: Callable[[str], int] = lambda _: 0,
-        pending_commands: Callable[[sa.Connection, str, float], int] = lambda *_: 0,
+        pending_commands: PendingCommands = lambda *_: {},
     ) -> None:
         self._database = database
         self._clock = clock
@@ -127,35 +155,21 @@ class Heartbeats:
     def _write(self, group: list[_Waiting]) -> None:
         now = self._clock.now()
 
-        def write(connection: sa.Connection) -> list[int]:
-            return [self._write_one(connection, each.principal, each.beat, now) for each in group]
+        names = sorted({each.principal.name for each in group})
 
-        for each, pending in zip(group, self._database.retrying(write, is_idempotent=True), strict=True):
-            each.pending = pending
+        def write(connection: sa.Connection) -> Mapping[str, int]:
+            agents = _locked(connection, names, now)
+            clones: list[_Clone] = []
+            changes = [_change(connection, each, agents[each.principal.name], now, clones) for each in group]
+            connection.execute(_BEAT, changes)
+            pending = self._pending_commands(connection, names, now)
+            for clone in clones:
+                _record_clone(connection, clone, now)
+            return pending
 
-    def _write_one(self, connection: sa.Connection, principal: Principal, beat: Heartbeat, now: float) -> int:
-        agent_id = principal.name
-        row = _known(connection, agent_id, beat.incarnation)
-        if row is None:
-            _enrol(connection, agent_id, now)
-            row = _known(connection, agent_id, beat.incarnation)
-            assert row is not None
-        if row.status == "decommissioned":
-            raise ServerRefusalError(403, "decommissioned", f"agent {agent_id} was decommissioned; enrol it again")
-        changes = _vitals(principal, beat, now)
-        is_clone = False
-        if row.ordinal is None:
-            ordinal = row.incarnation_ordinal + 1
-            changes |= {"incarnation": beat.incarnation, "incarnation_ordinal": ordinal}
-            _register(connection, agent_id, beat.incarnation, ordinal, now)
-        elif row.ordinal < row.incarnation_ordinal and row.cloned_at is None:
-            is_clone = True
-            changes["cloned_at"] = now
-        connection.execute(sa.update(endpoint_agent).where(_agent.agent_id == agent_id).values(changes))
-        pending = self._pending_commands(connection, agent_id, now)
-        if is_clone:
-            _record_clone(connection, principal, beat.incarnation, str(row.incarnation), now)
-        return pending
+        pending = self._database.retrying(write, is_idempotent=True)
+        for each in group:
+            each.pending = pending.get(each.principal.name, 0)
 
 
 def check_incarnation(incarnation: str) -> None:
@@ -171,34 +185,54 @@ def check_incarnation(incarnation: str) -> None:
         raise ServerRefusalError(422, "invalid_incarnation", f"incarnation: {detail}", errors=[("incarnation", detail)])
 
 
-def _known(connection: sa.Connection, agent_id: str, incarnation: str) -> Any:
-    """Return the agent's row with the ordinal of an incarnation; it stays locked to the end of the transaction."""
-    return connection.execute(
-        sa.select(_agent.status, _agent.incarnation, _agent.incarnation_ordinal, _agent.cloned_at, _incarnation.ordinal)
-        .outerjoin_from(
-            endpoint_agent,
-            endpoint_incarnation,
-            sa.and_(_incarnation.agent_id == _agent.agent_id, _incarnation.incarnation == incarnation),
-        )
-        .where(_agent.agent_id == agent_id)
-        .with_for_update()
-    ).one_or_none()
+def _locked(connection: sa.Connection, names: list[str], now: float) -> dict[str, _Agent]:
+    """Return the agents, locked to the end of the transaction; one that nobody heard of yet is added."""
+    agents = _read(connection, names)
+    for name in names:
+        if name not in agents:
+            connection.execute(
+                upsert(endpoint_agent, ["agent_id"], update=[]).values(
+                    agent_id=name,
+                    incarnation="",
+                    incarnation_ordinal=0,
+                    group="default",
+                    status="active",
+                    enrolled_at=now,
+                )
+            )
+    return agents if len(agents) == len(names) else _read(connection, names)
 
 
-def _enrol(connection: sa.Connection, agent_id: str, now: float) -> None:
-    connection.execute(
-        upsert(endpoint_agent, ["agent_id"], update=[]).values(
-            agent_id=agent_id, incarnation="", incarnation_ordinal=0, group="default", status="active", enrolled_at=now
-        )
-    )
+def _read(connection: sa.Connection, names: list[str]) -> dict[str, _Agent]:
+    return {row.agent_id: _Agent(*row[1:]) for row in connection.execute(_LOCK, {"names": names})}
 
 
-def _register(connection: sa.Connection, agent_id: str, incarnation: str, ordinal: int, now: float) -> None:
-    connection.execute(
-        sa.insert(endpoint_incarnation).values(
-            agent_id=agent_id, incarnation=incarnation, ordinal=ordinal, registered_at=now
-        )
-    )
+def _change(
+    connection: sa.Connection, waiting: _Waiting, agent: _Agent, now: float, clones: list[_Clone]
+) -> dict[str, Any]:
+    """Return the columns that a heartbeat sets, and note its incarnation if it is not the agent's latest."""
+    name, heard = waiting.principal.name, waiting.beat.incarnation
+    if agent.status == "decommissioned":
+        raise ServerRefusalError(403, "decommissioned", f"agent {name} was decommissioned; enrol it again")
+    if heard != agent.incarnation:
+        known = connection.execute(_KNOWN, {"name": name, "heard": heard}).scalar()
+        if known is None:
+            agent.incarnation, agent.ordinal = heard, agent.ordinal + 1
+            connection.execute(
+                sa.insert(endpoint_incarnation).values(
+                    agent_id=name, incarnation=heard, ordinal=agent.ordinal, registered_at=now
+                )
+            )
+        elif agent.cloned_at is None:
+            agent.cloned_at = now
+            clones.append(_Clone(waiting.principal, heard, agent.incarnation))
+    return {
+        **_vitals(waiting.principal, waiting.beat, now),
+        "name": name,
+        "incarnation": agent.incarnation,
+        "incarnation_ordinal": agent.ordinal,
+        "cloned_at": agent.cloned_at,
+    }
 
 
 def _vitals(principal: Principal, beat: Heartbeat, now: float) -> dict[str, Any]:
@@ -217,14 +251,15 @@ def _vitals(principal: Principal, beat: Heartbeat, now: float) -> dict[str, Any]
     }
 
 
-def _record_clone(connection: sa.Connection, principal: Principal, heard: str, latest: str, now: float) -> None:
-    _log.warning("two machines use one certificate", agent_id=principal.name, incarnations=[heard, latest])
+def _record_clone(connection: sa.Connection, clone: _Clone, now: float) -> None:
+    name = clone.principal.name
+    _log.warning("two machines use one certificate", agent_id=name, incarnations=[clone.heard, clone.latest])
     audit.record(
         connection,
-        principal,
+        clone.principal,
         action="endpoint.clone_detected",
         object_type="agent",
-        object_id=principal.name,
-        detail={"heard_again": heard, "latest": latest},
+        object_id=name,
+        detail={"heard_again": clone.heard, "latest": clone.latest},
         now=now,
     )

@@ -7,7 +7,7 @@ from eguard.clock import SimulatedClock
 from eguard.errors import ServerRefusalError
 from eguard.fleet.tables import audit_log, endpoint_agent
 from eguard.server.principal import Principal, Role
-from eguard.server.services.commands import CommandRequest, Commands, expire_commands, pending_count
+from eguard.server.services.commands import CommandRequest, Commands, expire_commands, pending_counts
 from eguard.wire.control import CommandAcknowledgement
 
 NOW = 1_772_000_000.0
@@ -40,7 +40,7 @@ def test_a_command_is_given_at_every_request_until_it_is_acknowledged(fleet, com
     queued = commands.queue(ADMIN, "isolate", ask())
     assert queued["status"] == "pending"
     with fleet.read() as connection:
-        assert pending_count(connection, "a1", NOW) == 1
+        assert pending_counts(connection, ["a1"], NOW) == {"a1": 1}
     assert ids(commands) == ids(commands) == [queued["command_id"]]
     (given,) = commands.pending("a1").commands
     assert (given.kind, given.reason, given.expires_at_unix) == ("isolate", "beacon to a known server", NOW + 86_400.0)
@@ -96,7 +96,7 @@ def test_a_command_is_void_after_a_day(fleet, commands, clock):
     clock.advance_to(NOW + 86_400.0)
     assert commands.status("a1")[0]["commands"][0]["status"] == "expired"
     with fleet.read() as connection:
-        assert pending_count(connection, "a1", clock.now()) == 0
+        assert pending_counts(connection, ["a1"], clock.now()) == {}
     assert ids(commands) == []
     late = commands.acknowledge("a1", done(queued["command_id"]))
     assert (late["status"], late["result"]["status"]) == ("expired", "done")
