@@ -144,7 +144,7 @@ def _context(authority: Path | ssl.SSLContext | None) -> ssl.SSLContext:
     except OSError as error:  # which an SSLError is, too
         raise ConfigError(
             f"the authority {authority} cannot be read: {error.strerror or error}",
-            remedy="Set EGUARD_TLS_CA to the authority's file, PEM: authority.pem in the server's pki folder.",
+            remedy="Set EGUARD_TLS_CA to the authority's file, PEM: ca.pem in the server's pki folder.",
         ) from error
 
 
