@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -15,14 +15,19 @@ from eguard.server.services.bundle_files import BundleFiles, is_known
 
 router = APIRouter(prefix="/api/v1", tags=["bundles"])
 
+_FILE: Final = responses(404) | {
+    200: {"description": "The file", "content": {"application/octet-stream": {}}},
+    304: {"description": "The file is the one of the ETag in If-None-Match"},
+}
 
-@router.get("/bundles/metadata/{name:path}", responses=responses(404))
+
+@router.get("/bundles/metadata/{name:path}", response_class=StreamingResponse, responses=_FILE)
 async def read_metadata(request: Request, context: Ctx, _principal: Agent, name: str) -> Response:
     """Return a metadata file of the repository."""
     return await _send(request, context, "metadata", name)
 
 
-@router.get("/bundles/targets/{name:path}", responses=responses(404))
+@router.get("/bundles/targets/{name:path}", response_class=StreamingResponse, responses=_FILE)
 async def read_target(request: Request, context: Ctx, _principal: Agent, name: str) -> Response:
     """Return a target file of the repository."""
     return await _send(request, context, "targets", name)

@@ -96,7 +96,12 @@ async def get_policy(
     return answer(await context.control(context.policies.overview))
 
 
-@router.post("/policy", status_code=201, openapi_extra=body_schema(PolicyRequest), responses=responses(409))
+@router.post(
+    "/policy",
+    status_code=201,
+    openapi_extra=body_schema(PolicyRequest),
+    responses=responses(409) | {200: {"description": "The policy says that already"}},
+)
 async def create_policy(request: Request, context: Ctx, principal: Admin) -> Response:
     """Post a policy: 201 with its revision, 200 if that is what it says already."""
     wanted = await read_body(request, PolicyRequest)
