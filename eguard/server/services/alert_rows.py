@@ -34,6 +34,18 @@ _FIELDS: Final = frozenset(Alert.__struct_fields__)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]+")
 _IDENTIFIER: Final = re.compile(rf"[^\x00-\x1f\x7f]{{1,{_MAX_ID}}}")
 
+#: What `_unstorable` finds, in its order.
+_FAULTS: Final = (
+    ("invalid_alert_id", f"alert_id: 1 to {_MAX_ID} characters, none of them a control character"),
+    ("invalid_time", f"observed_at_unix: not in 0..{MAX_TIME_UNIX:.0f}"),
+    ("unknown_class", "event_class: no event class"),
+    ("unknown_confidence", f"confidence: none of {', '.join(SEVERITIES)}"),
+    ("invalid_process_key", "process_key: not the canonical text of a pair of names"),
+    ("invalid_number", "score, p_value, logit: finite numbers only"),
+    ("invalid_rule_id", f"rules: ids of 1 to {_MAX_RULE_ID} characters"),
+    ("out_of_range", f"model_version: at most {_MAX_MODEL_VERSION} characters; pid: 0..{_MAX_PID}"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ReadAlert:
@@ -69,42 +81,17 @@ def read_alert(body: dict[str, Any]) -> ReadAlert | tuple[str, str]:
 
 def _unstorable(alert: Alert) -> tuple[str, str] | None:
     """Return the first of an alert's faults that some database would not store."""
-    numbers = (alert.score, alert.p_value, alert.logit)
-    checks = (
-        (
-            bool(_IDENTIFIER.fullmatch(alert.alert_id)),
-            "invalid_alert_id",
-            f"alert_id: 1 to {_MAX_ID} characters, none of them a control character",
-        ),
-        (
-            0.0 <= alert.observed_at_unix <= MAX_TIME_UNIX,
-            "invalid_time",
-            f"observed_at_unix: not in 0..{MAX_TIME_UNIX:.0f}",
-        ),
-        (alert.event_class in EVENT_CLASSES, "unknown_class", "event_class: no event class"),
-        (alert.confidence in SEVERITY_RANK, "unknown_confidence", f"confidence: none of {', '.join(SEVERITIES)}"),
-        (
-            is_process_key(alert.process_key),
-            "invalid_process_key",
-            "process_key: not the canonical text of a pair of names",
-        ),
-        (
-            all(value is None or math.isfinite(value) for value in numbers),
-            "invalid_number",
-            "score, p_value, logit: finite numbers only",
-        ),
-        (
-            all(0 < len(rule.rule_id) <= _MAX_RULE_ID for rule in alert.rules),
-            "invalid_rule_id",
-            f"rules: ids of 1 to {_MAX_RULE_ID} characters",
-        ),
-        (
-            len(alert.model_version) <= _MAX_MODEL_VERSION and 0 <= alert.pid <= _MAX_PID,
-            "out_of_range",
-            f"model_version: at most {_MAX_MODEL_VERSION} characters; pid: 0..{_MAX_PID}",
-        ),
+    holds = (
+        _IDENTIFIER.fullmatch(alert.alert_id) is not None,
+        0.0 <= alert.observed_at_unix <= MAX_TIME_UNIX,
+        alert.event_class in EVENT_CLASSES,
+        alert.confidence in SEVERITY_RANK,
+        is_process_key(alert.process_key),
+        all(value is None or math.isfinite(value) for value in (alert.score, alert.p_value, alert.logit)),
+        all(0 < len(rule.rule_id) <= _MAX_RULE_ID for rule in alert.rules),
+        len(alert.model_version) <= _MAX_MODEL_VERSION and 0 <= alert.pid <= _MAX_PID,
     )
-    return next(((code, detail) for is_good, code, detail in checks if not is_good), None)
+    return None if all(holds) else _FAULTS[holds.index(False)]
 
 
 def event_row(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final
 
@@ -52,14 +53,19 @@ def tree_root(alert: Alert) -> str | None:
     >>> tree_root(alert), tree_root(replace(alert, process_key="unknown:unknown", ancestors=()))
     ('nginx:systemd', None)
     """
-    comm, parent_comm = decode_process_key(alert.process_key)
-    lineage = [comm, *(alert.ancestors or (parent_comm,))]
+    return _root(alert.process_key, alert.ancestors)
+
+
+@lru_cache(maxsize=4096)
+def _root(process_key: str, ancestors: tuple[str, ...]) -> str | None:
+    comm, parent_comm = decode_process_key(process_key)
+    lineage = [comm, *(ancestors or (parent_comm,))]
     for name, parent in pairwise(lineage):
         if parent.lower() in SESSION_LEADERS:
             return None if name == UNKNOWN_COMM else encode_process_key(name, parent)
     if len(lineage) > _KEY_PARTS:
         return encode_process_key(*lineage[-2:])
-    return None if comm == UNKNOWN_COMM else alert.process_key
+    return None if comm == UNKNOWN_COMM else process_key
 
 
 def marks_of(read: ReadAlert) -> list[str]:

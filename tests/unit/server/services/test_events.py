@@ -1,5 +1,7 @@
 """Telemetry: good alerts stored once with their incident, bad ones named, nothing half done."""
 
+import threading
+
 import msgspec
 import pytest
 import sqlalchemy as sa
@@ -135,6 +137,28 @@ def test_hostile_names_are_stored_as_they_are(fleet, events):
     assert "\x1b" not in row.search_text
 
 
+def test_every_sign_that_json_can_carry_is_stored_and_given_back(fleet, events):
+    odd = "\x00 \x85 \u2028 \U0001f600 e\u0301 \u202e \ufffe \\ ' \" ` %s {0}"
+    rule = MatchedRule("id \U0001f600", odd, "high", odd, (odd,), ((odd, odd),))
+    answer = events.take(
+        "a1", batch(alert("\U0001f600 id", rules=(rule,), command_line=odd, process_key="\U0001f600:%00"))
+    )
+    assert answer.rejected == []
+    (row,) = rows(fleet)
+    assert (row.event_id, row.rule_id, row.process_key) == ("\U0001f600 id", "id \U0001f600", "\U0001f600:%00")
+    assert row.detail["rules"][0]["matched_fields"] == [[odd, odd]]
+    assert rows(fleet, incident)[0].title == f"{odd}: \U0001f600:%00"
+
+
+def test_the_longest_alert_that_a_body_can_carry_is_stored(fleet, events):
+    long = "\U0001f600" * 8192
+    fields = tuple((f"field {index}", long) for index in range(20))
+    rules = (MatchedRule("r" * 255, long, long, long, (long,), fields),)
+    body = alert("e" * 128, rules=rules, command_line=long, target=long, reasons=(long,), ancestors=(long,) * 4)
+    assert events.take("a1", batch(body)).accepted == 1
+    assert rows(fleet)[0].detail == body
+
+
 def test_the_searched_text_is_bounded():
     long = msgspec.convert(alert("e1", ancestors=tuple(f"{index:08d}" for index in range(20_000))), Alert)
     assert len(search_text(long, "a1")) == 65_536
@@ -205,6 +229,27 @@ def test_what_the_whitelist_silences_is_stored_marked_and_grouped_apart(fleet, e
     assert stored["e1"].suppressed_by == entry["entry_id"]
     assert stored["e2"].suppressed_by is None
     assert sorted(row.status for row in rows(fleet, incident)) == ["open", "suppressed"]
+
+
+def test_batches_that_arrive_together_are_stored_once_and_grouped_once(fleet, events):
+    start = threading.Barrier(6)
+    answers = []
+
+    def send(number):
+        start.wait()
+        for part in range(4):
+            ids = range(part * 10, part * 10 + 10)
+            answers.append(events.take(f"a{number % 2 + 1}", batch(*(alert(f"{number % 2}-{index}") for index in ids))))
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(answer.accepted for answer in answers) == 80
+    assert sum(answer.duplicate for answer in answers) == 160
+    assert len(rows(fleet)) == 80
+    assert sorted((row.agent_id, row.alerts) for row in rows(fleet, incident)) == [("a1", 40), ("a2", 40)]
 
 
 def test_an_agent_that_has_no_row_yet_is_heard(fleet, events):
