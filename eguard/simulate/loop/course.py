@@ -7,10 +7,12 @@ is revoked. Everything runs as programs of its own over mutual TLS, and every st
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +30,7 @@ _LEARN_SECONDS: Final = 180.0
 _EXCHANGE_SECONDS: Final = 60.0
 _SWITCH_SECONDS: Final = 5.0
 _REVOKE_SECONDS: Final = 60.0
+_ADVANCE: Final = "eguard policy advance loop-rollout"
 _SETTLED_SECONDS: Final = 5.0
 #: Rows of the database, as the operations manual asks for them.
 _ENROLLED: Final = """
@@ -113,9 +116,9 @@ class _Fleet:
             "EGUARD_SERVER": self.agent_address,
         }
 
-    def operator(self, *arguments: str) -> Any:
+    def operator(self, *arguments: str, input_text: str = "") -> Any:
         """Run a command against the server's interface."""
-        return run_command([*arguments, "--json"], self.api_settings)
+        return run_command([*arguments, "--json"], self.api_settings, input_text)
 
     def query(self, text: str) -> Rows:
         """Return rows of the fleet's database."""
@@ -126,6 +129,12 @@ class _Fleet:
                 return tuple(tuple(row) for row in connection.execute(sa.text(text)))
         finally:
             database.dispose()
+
+    def committed_at(self, action: str) -> float:
+        """Return when the latest record of an action was written to the audit log."""
+        ((at,),) = self.query(f"SELECT MAX(at) FROM audit_log WHERE action = '{action}'")  # noqa: S608 - its own word
+        when = at if isinstance(at, datetime) else datetime.fromisoformat(str(at))
+        return when.replace(tzinfo=UTC).timestamp()
 
     def console(self, *arguments: str, as_json: bool = True) -> Any:
         """Run a command on the server's machine."""
@@ -142,6 +151,10 @@ def run_loop(options: LoopOptions) -> Iterator[Step]:
     """
     if len(options.hosts) < 3:
         raise SimulationError("the fleet publishes what three agents agree on; name three hosts or more")
+    if (options.folder / "server").exists():
+        raise SimulationError(
+            f"{options.folder} holds an earlier run", remedy="Remove it, or name another folder with --folder."
+        )
     options.folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as opened:
         fleet = _Fleet(options, opened)
@@ -153,6 +166,7 @@ def run_loop(options: LoopOptions) -> Iterator[Step]:
             _aggregate,
             _seed,
             _upload_again,
+            _roll_out,
             _switch_off,
             _revoke,
             _verify_audit,
@@ -264,27 +278,47 @@ def _upload_again(fleet: _Fleet) -> Step:
     return Step("They upload their own counts again, and say which seed they use", "", {}, columns, rows)
 
 
+def _roll_out(fleet: _Fleet) -> Step:
+    shares = {"baseline_upload_canary_percent": 0, "fleet_seed_canary_percent": 0}
+    posted = {"policy_id": "loop-rollout", "policy_version": "v1", "policy_json": shares}
+    fleet.operator("policy", "create", "-", input_text=json.dumps(posted))
+    fleet.operator("policy", "assign", "loop-rollout", "--group", "default")
+    stages = [fleet.operator("policy", "preview", "--percent", "0", "--policy", "loop-rollout") | {"stage_percent": 0}]
+    # A stage of half an hour is what the drill has no time for; everything else about it is real.
+    forced = ("--force", "--reason", "drill of the fleet's loop")
+    stages += [fleet.operator("policy", "advance", "loop-rollout", "--to", share, *forced) for share in ("1", "5")]
+    for service in fleet.agents.values():
+        service.wait_for("updated baseline upload canary percent from policy", _EXCHANGE_SECONDS, percent=5.0)
+    rows = tuple((f"{stage['stage_percent']} %", stage["cohort_size"], len(fleet.agents)) for stage in stages)
+    columns = ("stage", "agents in it", "of")
+    return Step("A canary: the share, and how many agents that really is", _ADVANCE, {}, columns, rows)
+
+
 def _switch_off(fleet: _Fleet) -> Step:
-    started = time.monotonic()
-    fleet.operator("policy", "kill", "--reason", "drill of the fleet loop")
-    answered = time.monotonic() - started
+    fleet.operator("policy", "kill", "--reason", "drill of the fleet's loop")
+    committed = fleet.committed_at("policy.kill")
     rows = []
     for host, service in fleet.agents.items():
-        service.wait_for("updated baseline upload flag from policy", _EXCHANGE_SECONDS, enabled=False)
-        rows.append((host, round(time.monotonic() - started, 2)))
-    if max(seconds for _, seconds in rows) > answered + _SWITCH_SECONDS:
+        said = service.wait_for("updated baseline upload flag from policy", _EXCHANGE_SECONDS, enabled=False)
+        rows.append((host, round(_time_of(said) - committed, 3)))
+    if max(seconds for _, seconds in rows) > _SWITCH_SECONDS:
         raise SimulationError(f"an agent took longer than {_SWITCH_SECONDS:.0f} s to stop", rows=rows)
-    facts = {"command_seconds": round(answered, 2)}
-    return Step("The kill switch", "eguard policy kill", facts, ("agent", "seconds until it stopped"), tuple(rows))
+    columns = ("agent", "seconds from commit to stop")
+    return Step("The kill switch", "eguard policy kill", {}, columns, tuple(rows))
 
 
 def _revoke(fleet: _Fleet) -> Step:
     host = fleet.options.hosts[-1]
-    started = time.monotonic()
-    fleet.console("server", "pki", "revoke", host, "--reason", "drill of the fleet loop")
+    fleet.console("server", "pki", "revoke", host, "--reason", "drill of the fleet's loop")
     said = fleet.agents[host].wait_for("control duty failed", _REVOKE_SECONDS, kind="server_refusal")
-    facts = {"agent": host, "answer": said["reason"], "seconds": round(time.monotonic() - started, 2)}
+    seconds = round(_time_of(said) - fleet.committed_at("certificate.revoke"), 3)
+    facts = {"agent": host, "answer": said["reason"], "seconds from commit to refusal": seconds}
     return Step("A revoked certificate is refused", f"eguard server pki revoke {host}", facts)
+
+
+def _time_of(line: dict[str, Any]) -> float:
+    """Return when a line of a log was written."""
+    return datetime.fromisoformat(line["timestamp"]).timestamp()
 
 
 def _verify_audit(fleet: _Fleet) -> Step:
