@@ -93,6 +93,7 @@ class ControlPlane:
             settings.agent_id,
             StartupControls.from_settings(settings),
             enrolment.policy_keys if enrolment is not None else (),
+            enrolment=f"{enrolment.server} {enrolment.enrolled_at_unix}" if enrolment is not None else settings.server,
         )
         self._policy_thread = DutyThread("control-policy", settings.agent_id)
         self._urgent = DutyThread("control-urgent", settings.agent_id)

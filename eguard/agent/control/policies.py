@@ -46,10 +46,11 @@ _log = structlog.get_logger("eguard.agent")
 
 
 class KeptPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """The file: a policy as it was signed, and the keys that are trusted since."""
+    """The file: a policy as it was signed, the keys that are trusted since, and the enrolment that it came under."""
 
     signed: SignedPolicy
     trusted_keys: dict[str, str]
+    enrolment: str = ""
 
 
 class PolicyKeeper:
@@ -65,6 +66,9 @@ class PolicyKeeper:
         What the environment allows.
     keys : iterable of PolicyKey
         Keys from the enrolment. Those that a kept policy announced count beside them.
+    enrolment : str
+        Which enrolment that is. A policy that came under another one counts no more: another server begins with
+        revisions and keys of its own.
 
     Attributes
     ----------
@@ -72,10 +76,19 @@ class PolicyKeeper:
         Policies that were refused since the start.
     """
 
-    def __init__(self, folder: Path, agent_id: str, startup: StartupControls, keys: Iterable[PolicyKey]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        agent_id: str,
+        startup: StartupControls,
+        keys: Iterable[PolicyKey],
+        *,
+        enrolment: str = "",
+    ) -> None:
         self._path = folder / FILE_NAME
         self._agent_id = agent_id
         self._startup = startup
+        self._enrolment = enrolment
         self._trusted = {key.key_id: key.public_key for key in keys}
         self._lock = threading.Lock()
         self._payload: PolicyPayload | None = None
@@ -155,7 +168,8 @@ class PolicyKeeper:
                 return False
             trusted = {key.key_id: key.public_key for key in payload.policy_keys} or self._trusted
             make_private_folder(self._path.parent)
-            write_private(self._path, msgspec.json.encode(KeptPolicy(signed=signed, trusted_keys=trusted)))
+            kept = KeptPolicy(signed=signed, trusted_keys=trusted, enrolment=self._enrolment)
+            write_private(self._path, msgspec.json.encode(kept))
             was = self._describe_flags()
             self._trusted = trusted
             self._payload = payload
@@ -232,6 +246,9 @@ class PolicyKeeper:
         try:
             with self._path.open("rb") as stream:
                 kept = msgspec.json.decode(stream.read(_MAX_FILE_BYTES), type=KeptPolicy)
+            if kept.enrolment != self._enrolment:
+                _log.info("kept policy belongs to an earlier enrolment", path=str(self._path))
+                return
             # The file also holds keys; they are trusted because only this agent's user can write it.
             trusted = self._trusted | kept.trusted_keys
             payload = open_policy(kept.signed, trusted, agent_id=self._agent_id, minimum_revision=0)

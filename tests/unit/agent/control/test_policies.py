@@ -30,8 +30,10 @@ def signed(revision, document=None, *, key=KEY, keys=(KEY,), **given):
 
 @pytest.fixture
 def keeper(tmp_path):
-    def make(startup=None):
-        return PolicyKeeper(tmp_path / "control", "a", startup or StartupControls(), [public(KEY)])
+    def make(startup=None, *, key=KEY, enrolment="first"):
+        return PolicyKeeper(
+            tmp_path / "control", "a", startup or StartupControls(), [public(key)], enrolment=enrolment
+        )  # fmt: skip
 
     return make
 
@@ -109,9 +111,11 @@ def test_a_damaged_file_allows_nothing_until_a_good_policy_comes(damage, keeper,
         "empty": b"",
         "cut": path.read_bytes()[:-20],
         "json": b'{"signed": 1}',
-        "another agent's": msgspec.json.encode(KeptPolicy(signed=signed(5, agent_id="b"), trusted_keys={})),
+        "another agent's": msgspec.json.encode(
+            KeptPolicy(signed=signed(5, agent_id="b"), trusted_keys={}, enrolment="first")
+        ),
         "signature": msgspec.json.encode(
-            KeptPolicy(signed=tampered(kept.signed, '"r"', '"s"'), trusted_keys=kept.trusted_keys)
+            KeptPolicy(signed=tampered(kept.signed, '"r"', '"s"'), trusted_keys=kept.trusted_keys, enrolment="first")
         ),
     }[damage])  # fmt: skip
     policies = keeper()
@@ -119,6 +123,15 @@ def test_a_damaged_file_allows_nothing_until_a_good_policy_comes(damage, keeper,
     assert policies.revision == 0
     policies.take(signed(6))
     assert policies.may_upload
+
+
+def test_another_enrolment_begins_with_revisions_and_keys_of_its_own(keeper):
+    keeper().take(signed(50))
+    policies = keeper(key=STRANGER, enrolment="second")
+    assert (policies.revision, policies.may_upload) == (0, False)
+    with pytest.raises(PolicyError):
+        policies.take(signed(51))  # of the server that it left
+    assert policies.take(signed(1, key=STRANGER, keys=(STRANGER,)))
 
 
 def test_the_file_is_the_users_alone(keeper, tmp_path):
