@@ -1,6 +1,7 @@
 """What every test shares: names that are the same in each process that collects them, and databases to test on."""
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
@@ -63,13 +64,20 @@ def migrated_mariadb_url(mariadb):
         yield mariadb.url(name)
 
 
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory):
+    """A SQLite file with eGuard's tables, to be copied: that is quicker than to make them for every test."""
+    from eguard.fleet import FleetStore
+
+    path = tmp_path_factory.mktemp("migrated") / "fleet.db"
+    FleetStore.create(f"sqlite:///{path}").close()
+    return path
+
+
 @pytest.fixture(params=["sqlite", "mariadb"])
 def migrated_database_url(request, tmp_path):
     """URL of a database with eGuard's tables in it: each test runs once on SQLite and once on MariaDB."""
     if request.param == "mariadb":
         return request.getfixturevalue("migrated_mariadb_url")
-    from eguard.fleet import FleetStore
-
-    url = f"sqlite:///{tmp_path}/fleet.db"
-    FleetStore.create(url).close()
-    return url
+    path = shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "fleet.db")
+    return f"sqlite:///{path}"

@@ -159,10 +159,12 @@ class MariadbServer:
         yield name
         with contextlib.closing(self.connect(name)) as connection, connection.cursor() as cursor:
             cursor.execute("SET foreign_key_checks = 0")
+            cursor.execute("BEGIN")
             for table, rows in pristine.items():
                 cursor.execute(f"DELETE FROM `{table}`")
                 for row in rows:
                     cursor.execute(f"INSERT INTO `{table}` VALUES ({', '.join(['%s'] * len(row))})", row)
+            cursor.execute("COMMIT")
         self._clean.append((name, pristine))
 
     def _migrate(self):

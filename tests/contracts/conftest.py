@@ -1,5 +1,6 @@
 """The stores that one suite runs against (a further database is one more entry), and a fleet that talks to them."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -34,11 +35,13 @@ def store_factory(request, tmp_path, clock) -> Iterator[StoreFactory]:
         server = request.getfixturevalue("mariadb") if request.param == "mariadb" else None
 
         def make() -> FleetStore:
-            url = f"sqlite:///{tmp_path}/fleet-{next(numbers)}.db"
-            if request.param == "sqlite-memory":
-                url = "sqlite://"
             if server is not None:
                 url = server.url(opened.enter_context(server.migrated_database()))
+            elif request.param == "sqlite-memory":
+                url = "sqlite://"
+            else:
+                path = shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / f"fleet-{next(numbers)}.db")
+                url = f"sqlite:///{path}"
             return opened.enter_context(FleetStore.create(url, clock))
 
         yield make
