@@ -58,7 +58,7 @@ async def heartbeat(request: Request, context: Ctx, principal: Agent) -> Respons
     return answer(await context.control(context.endpoints.heartbeat, principal, body))
 
 
-@router.post("/inventory", openapi_extra=body_schema(InventoryReport), responses=responses(404))
+@router.post("/inventory", openapi_extra=body_schema(InventoryReport), responses=responses())
 async def report_inventory(request: Request, context: Ctx, principal: Agent) -> Response:
     """Take down what machine an agent is on."""
     body = await read_body(request, InventoryReport)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
+import structlog
 
 from eguard.clock import Clock
 from eguard.errors import ServerRefusalError
@@ -27,6 +28,14 @@ CertificateState = Literal["ok", "revoked", "expired", "unknown", "decommissione
 MAX_LIVE: Final = 8
 
 _certificate = endpoint_certificate.c
+_log = structlog.get_logger("eguard.server")
+
+# Made once, as every connection asks.
+_STATE: Final = (
+    sa.select(_certificate.revoked_at, _certificate.not_after, endpoint_agent.c.status)
+    .outerjoin_from(endpoint_certificate, endpoint_agent, _certificate.agent_id == endpoint_agent.c.agent_id)
+    .where(_certificate.serial == sa.bindparam("serial"))
+)
 
 
 class Certificates:
@@ -44,6 +53,7 @@ class Certificates:
         self._database = database
         self._clock = clock
         self._believed: Believed[CertificateState] = Believed(clock)
+        self._told: Believed[CertificateState] = Believed(clock)
 
     def cached_state(self, serial: str) -> CertificateState | None:
         """Return ``ok`` if the database said so within the last five seconds; it touches nothing that can wait."""
@@ -56,23 +66,17 @@ class Certificates:
             return cached
         asked_at = self._believed.now()
         with self._database.read() as connection:
-            state = self._read(connection, serial)
+            state = _read(connection.execute(_STATE, {"serial": serial}).one_or_none(), self._clock.now())
         self._believed.keep(serial, "ok" if state == "ok" else None, asked_at)
+        if state != "ok":
+            self._refuse(serial, state)
         return state
 
-    def _read(self, connection: sa.Connection, serial: str) -> CertificateState:
-        row = connection.execute(
-            sa.select(_certificate.revoked_at, _certificate.not_after, endpoint_agent.c.status)
-            .outerjoin_from(endpoint_certificate, endpoint_agent, _certificate.agent_id == endpoint_agent.c.agent_id)
-            .where(_certificate.serial == serial)
-        ).one_or_none()
-        if row is None:
-            return "unknown"
-        if row.status == "decommissioned":
-            return "decommissioned"
-        if row.revoked_at is not None:
-            return "revoked"
-        return "ok" if self._clock.now() < row.not_after else "expired"
+    def _refuse(self, serial: str, state: CertificateState) -> None:
+        """Say in the log who was turned away, each at most every few seconds."""
+        if self._told.get(serial) is None:
+            _log.warning("refused certificate", serial=serial, state=state)
+            self._told.keep(serial, state, self._told.now())
 
     def forget(self) -> None:
         """Ask the database anew for every certificate."""
@@ -136,6 +140,30 @@ class Certificates:
         with self._database.read() as connection:
             found = {str(name): int(count) for name, count in connection.execute(query)}
         return {name: found.get(name, 0) for name in ("live", "revoked", "expired")}
+
+
+def _read(row: Any, now: float) -> CertificateState:
+    if row is None:
+        return "unknown"
+    if row.status == "decommissioned":
+        return "decommissioned"
+    if row.revoked_at is not None:
+        return "revoked"
+    return "ok" if now < row.not_after else "expired"
+
+
+def require_live(connection: sa.Connection, serial: str, now: float) -> None:
+    """Require that a certificate counts now, and keep it from being revoked before this transaction ends.
+
+    Raises
+    ------
+    ServerRefusalError
+        403 ``certificate_revoked`` and its like, as for any request with such a certificate.
+    """
+    row = connection.execute(_STATE.with_for_update(), {"serial": serial}).one_or_none()
+    state = _read(row, now)
+    if state != "ok":
+        raise ServerRefusalError(403, f"certificate_{state}", f"the certificate {serial} is {state}")
 
 
 def live_at(now: float) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:

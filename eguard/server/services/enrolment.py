@@ -22,7 +22,7 @@ from eguard.server.pki.authority import AGENT_DAYS, Authority, IssuedCertificate
 from eguard.server.pki.request import read_request
 from eguard.server.principal import Principal, Role
 from eguard.server.services import audit
-from eguard.server.services.certificates import live_at, record_issued
+from eguard.server.services.certificates import live_at, record_issued, require_live
 from eguard.server.services.enrolment_tokens import EnrolmentTokens, TokenRow
 from eguard.server.services.revisions import next_revision
 from eguard.wire.control import EnrolmentAnswer, EnrolmentRequest, PolicyKey, RenewalRequest
@@ -101,7 +101,8 @@ class Enrolment:
         Raises
         ------
         ServerRefusalError
-            422 of `eguard.server.pki.request.read_request`; 409 ``too_many_certificates``.
+            422 of `eguard.server.pki.request.read_request`; 409 ``too_many_certificates``; 403 as for any request if
+            the present certificate does not count any more.
         """
         key = read_request(request.csr_pem, principal.name)
         now = self._clock.now()
@@ -109,6 +110,8 @@ class Enrolment:
         answer = self._answer(principal.name, issued)
 
         def renew(connection: sa.Connection) -> None:
+            # Asked anew under a lock: what was believed a moment ago must not outlive its revocation as a new one.
+            require_live(connection, principal.credential, now)
             record_issued(connection, issued, principal.name, "renewal", now)
             audit.record(
                 connection,
@@ -204,8 +207,8 @@ class Enrolment:
     def _record_refusal(self, principal: Principal, error: ServerRefusalError) -> None:
         """Put on record that a machine with a good token was turned away; strangers' attempts are only logged."""
         now = self._clock.now()
-        with self._database.write() as connection:
-            audit.record(
+        self._database.retrying(
+            lambda connection: audit.record(
                 connection,
                 principal,
                 action="endpoint.enroll_refused",
@@ -214,6 +217,7 @@ class Enrolment:
                 detail={"code": error.reason},
                 now=now,
             )
+        )
 
 
 def _locked_agent(connection: sa.Connection, agent_id: str) -> sa.RowMapping | None:

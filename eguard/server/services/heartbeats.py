@@ -190,17 +190,17 @@ def _locked(connection: sa.Connection, names: list[str], now: float) -> dict[str
     agents = _read(connection, names)
     for name in names:
         if name not in agents:
-            connection.execute(
-                upsert(endpoint_agent, ["agent_id"], update=[]).values(
-                    agent_id=name,
-                    incarnation="",
-                    incarnation_ordinal=0,
-                    group="default",
-                    status="active",
-                    enrolled_at=now,
-                )
-            )
+            add_agent(connection, name, now)
     return agents if len(agents) == len(names) else _read(connection, names)
+
+
+def add_agent(connection: sa.Connection, name: str, now: float) -> None:
+    """Add an agent that has an operator's certificate; one that is there stays as it is."""
+    connection.execute(
+        upsert(endpoint_agent, ["agent_id"], update=[]).values(
+            agent_id=name, incarnation="", incarnation_ordinal=0, group="default", status="active", enrolled_at=now
+        )
+    )
 
 
 def _read(connection: sa.Connection, names: list[str]) -> dict[str, _Agent]:

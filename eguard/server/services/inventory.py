@@ -13,6 +13,7 @@ from eguard.fleet.database import Database
 from eguard.fleet.tables import endpoint_agent, endpoint_inventory
 from eguard.fleet.upsert import upsert
 from eguard.server.principal import Principal
+from eguard.server.services.heartbeats import add_agent
 from eguard.server.services.row_view import row_view
 from eguard.wire.control import InventoryReport
 
@@ -59,19 +60,12 @@ class Inventory:
         self._clock = clock
 
     def report(self, principal: Principal, report: InventoryReport) -> None:
-        """Write down what machine an agent is on; the report that arrives last counts, whatever the agent's clock says.
-
-        Raises
-        ------
-        ServerRefusalError
-            404 ``unknown_agent``: its first heartbeat has yet to come.
-        """
-        values = _values(principal.name, report, self._clock.now())
+        """Write down what machine an agent is on; the report that arrives last counts, whatever its clock says."""
+        now = self._clock.now()
+        values = _values(principal.name, report, now)
 
         def write(connection: sa.Connection) -> None:
-            known = sa.select(_agent.agent_id).where(_agent.agent_id == principal.name)
-            if connection.execute(known).one_or_none() is None:
-                raise ServerRefusalError(404, "unknown_agent", f"there is no agent {principal.name} yet")
+            add_agent(connection, principal.name, now)  # its first heartbeat may come later
             connection.execute(upsert(endpoint_inventory, ["agent_id"]).values(values))
 
         self._database.retrying(write, is_idempotent=True)

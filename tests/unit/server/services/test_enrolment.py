@@ -48,6 +48,10 @@ def refusal(call, *args, **named):
     return caught.value.status, caught.value.reason
 
 
+def serial_of(answer):
+    return facts_of(x509.load_pem_x509_certificate(answer.certificate_pem.encode())).serial_hex
+
+
 def rows(database, table):
     with database.read() as connection:
         return [dict(row) for row in connection.execute(sa.select(table)).mappings()]
@@ -204,16 +208,34 @@ def test_a_decommissioned_agent_is_let_in_again_as_a_new_one(fleet_database, fle
 def test_renewal_gives_a_second_certificate_and_keeps_the_first(fleet_database, fleet_clock, enrolment, audit, ada):
     token = enrolment.tokens.create(ada)
     first = enrolment.enrol(request(token.secret))
-    agent = Principal("web-7", Role.AGENT, credential="ab")
+    agent = Principal("web-7", Role.AGENT, credential=serial_of(first))
     _, csr = make_key_and_request("web-7")
     second = enrolment.renew(agent, RenewalRequest(csr_pem=csr))
     certificates = Certificates(fleet_database, fleet_clock)
-    serials = [facts_of(x509.load_pem_x509_certificate(a.certificate_pem.encode())).serial_hex for a in (first, second)]
+    serials = [serial_of(answer) for answer in (first, second)]
     assert serials[0] != serials[1]
     assert [certificates.state_of(serial) for serial in serials] == ["ok", "ok"]
     assert audit.search().records[0].action == "endpoint.renew"
     _, forged = make_key_and_request("web-8")
     assert refusal(enrolment.renew, agent, RenewalRequest(csr_pem=forged)) == (422, "csr_name")
+
+
+@pytest.mark.parametrize("fate", ["revoked", "decommissioned", "unknown"])
+def test_a_certificate_that_ended_a_moment_ago_is_not_renewed(fleet_database, fleet_clock, enrolment, ada, fate):
+    """What another server still believes must not become a new certificate that nobody revokes."""
+    token = enrolment.tokens.create(ada)
+    first = enrolment.enrol(request(token.secret))
+    if fate == "revoked":
+        Certificates(fleet_database, fleet_clock).revoke(ada, agent_id="web-7", reason="stolen")
+    with fleet_database.write() as connection:
+        if fate == "decommissioned":
+            connection.execute(sa.update(endpoint_agent).values(status="decommissioned"))
+        elif fate == "unknown":
+            connection.execute(sa.delete(endpoint_certificate))
+    agent = Principal("web-7", Role.AGENT, credential=serial_of(first))
+    _, csr = make_key_and_request("web-7")
+    assert refusal(enrolment.renew, agent, RenewalRequest(csr_pem=csr)) == (403, f"certificate_{fate}")
+    assert len(rows(fleet_database, endpoint_certificate)) == (0 if fate == "unknown" else 1)
 
 
 def test_without_an_audit_log_nobody_gets_in(fleet_database, enrolment, ada):
