@@ -60,10 +60,10 @@ def active_agents(connection: sa.Connection) -> dict[str, Place]:
 
 
 def governed_agents(connection: sa.Connection, state: PolicyState, policy_id: str) -> list[str]:
-    """Return the active agents that are sent a policy."""
+    """Return the active agents that are sent a policy, sorted."""
     return [
         agent_id
-        for agent_id, place in active_agents(connection).items()
+        for agent_id, place in sorted(active_agents(connection).items())
         if state.chosen(agent_id, place).policy.policy_id == policy_id
     ]
 

@@ -1,23 +1,22 @@
-"""Policies: written by operators, assigned to agents and groups, sent to agents signed."""
+"""Policies as operators handle them: written, given to agents and groups, taken back, sized."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeVar
 
-import msgspec
 import sqlalchemy as sa
 
 from eguard.clock import Clock
 from eguard.errors import PolicyError, ServerRefusalError
 from eguard.fleet.database import Database
 from eguard.fleet.tables import endpoint_agent, policy, policy_assignment
-from eguard.policy import PolicyDocument, bucket_limit, canary_bucket, check_rollout_id, sign_policy
+from eguard.policy import PolicyDocument, check_rollout_id
 from eguard.server.principal import Principal
 from eguard.server.services import audit
 from eguard.server.services.cohorts import active_agents, governed_agents, populate, preview_cohorts
-from eguard.server.services.policy_keys import PolicyKeys, trusted_keys
-from eguard.server.services.policy_state import Chosen, PolicyState, Scope, StoredPolicy, load_state, read_policy
+from eguard.server.services.policy_keys import PolicyKeys
+from eguard.server.services.policy_state import Scope, StoredPolicy, load_state, read_policy
 from eguard.server.services.policy_view import PolicyView
 from eguard.server.services.policy_writes import (
     Assigned,
@@ -29,22 +28,11 @@ from eguard.server.services.policy_writes import (
     write_assignments,
 )
 from eguard.server.services.revisions import lock_revisions, next_revision, raise_floor
-from eguard.wire.control import PolicyKey
-from eguard.wire.policy import PolicyPayload, SignedPolicy
+from eguard.server.services.sent_policies import SentPolicies
 
 _HISTORY_ROWS: Final = 200
 
 _Result = TypeVar("_Result")
-
-
-class Controls(NamedTuple):
-    """What the server lets an agent do: switches, its place in the canary, and the revision that says so."""
-
-    upload_enabled: bool
-    upload_in_canary: bool
-    seed_enabled: bool
-    seed_in_canary: bool
-    revision: int
 
 
 class Target(NamedTuple):
@@ -54,8 +42,8 @@ class Target(NamedTuple):
     scope_id: str
 
 
-class Policies:
-    """The fleet's policies.
+class Policies(SentPolicies):
+    """The fleet's policies: written, assigned, and, by `SentPolicies`, sent.
 
     Parameters
     ----------
@@ -70,10 +58,8 @@ class Policies:
     """
 
     def __init__(self, database: Database, clock: Clock, keys: PolicyKeys, view: PolicyView) -> None:
+        super().__init__(clock, keys, view)
         self._database = database
-        self._clock = clock
-        self._keys = keys
-        self._view = view
 
     def create(
         self, principal: Principal, policy_id: str, policy_version: str, document: PolicyDocument, reason: str = ""
@@ -206,62 +192,6 @@ class Policies:
         keys = [each for each in self._view.state().keys if each.key_id == key.key_id]
         return {"key_id": key.key_id, "public_key": key.public_key, "active_from_unix": keys[0].active_from}
 
-    def trusted_keys(self) -> tuple[PolicyKey, ...]:
-        """Return the keys that an agent is told to trust when it enrols."""
-        return self._keys.trusted()
-
-    def controls_for(self, agent_id: str) -> Controls:
-        """Return what the server lets an agent do, as of at most half a second ago."""
-        chosen = self._view.chosen(agent_id)
-        document, bucket = chosen.policy.document, canary_bucket(agent_id, chosen.policy.rollout_id)
-        return Controls(
-            upload_enabled=document.baseline_upload_enabled is not False,
-            upload_in_canary=_is_in(bucket, document.baseline_upload_canary_percent),
-            seed_enabled=document.fleet_seed_enabled is not False,
-            seed_in_canary=_is_in(bucket, document.fleet_seed_canary_percent),
-            revision=chosen.revision,
-        )
-
-    def revision_for(self, agent_id: str) -> int:
-        """Return the revision that an agent is sent."""
-        return self._view.chosen(agent_id).revision
-
-    def payload_for(self, agent_id: str) -> PolicyPayload:
-        """Return what an agent is sent, before it is signed."""
-        return self._payload(self._view.state(), agent_id)
-
-    def explain(self, agent_id: str) -> dict[str, Any]:
-        """Return what an agent is sent, where that comes from, and what it may do.
-
-        Raises
-        ------
-        ServerRefusalError
-            404 ``unknown_agent``.
-        """
-        state = self._view.state()
-        if agent_id not in state.places:
-            self._view.place(state, agent_id)
-        if agent_id not in state.places:
-            raise ServerRefusalError(404, "unknown_agent", f"there is no agent {agent_id}")
-        chosen = state.chosen(agent_id, state.places[agent_id])
-        return {
-            "source": chosen.source,
-            "bucket": canary_bucket(agent_id, chosen.policy.rollout_id),
-            "controls": self.controls_for(agent_id)._asdict(),
-            **msgspec.to_builtins(self._payload(state, agent_id)),
-        }
-
-    def signed_for(self, agent_id: str) -> SignedPolicy:
-        """Return what an agent is sent.
-
-        Raises
-        ------
-        ConfigError
-            The signing key cannot be read.
-        """
-        state = self._view.state()
-        return sign_policy(self._payload(state, agent_id), self._keys.signer(state.keys))
-
     def preview(
         self, document: PolicyDocument, rollout_id: str | None = None, policy_id: str | None = None
     ) -> dict[str, Any]:
@@ -284,23 +214,6 @@ class Policies:
                 else governed_agents(connection, load_state(connection), policy_id)
             )
         return preview_cohorts(populate(agents, salt), salt, document) | {"policy_id": policy_id}
-
-    def _payload(self, state: PolicyState, agent_id: str) -> PolicyPayload:
-        place = self._view.place(state, agent_id)
-        chosen: Chosen = state.chosen(agent_id, place)
-        now = self._clock.now()
-        return PolicyPayload(
-            revision=chosen.revision,
-            mode_revision=chosen.mode_revision,
-            policy_id=chosen.policy.policy_id,
-            policy_version=chosen.policy.policy_version,
-            rollout_id=chosen.policy.rollout_id,
-            agent_id=agent_id,
-            group=place.group,
-            policy=chosen.policy.document.to_json(),
-            whitelist=state.whitelist_for(agent_id, place.group, now),
-            policy_keys=trusted_keys(state.keys, now),
-        )
 
     def _assign(
         self, principal: Principal, target: Target, assigned: Assigned, reason: str, *, action: str
@@ -365,10 +278,6 @@ def _summary(stored: StoredPolicy) -> dict[str, Any]:
         "rollout_id": stored.rollout_id,
         "policy_json": stored.document.to_json(),
     }
-
-
-def _is_in(bucket: int, percent: float | None) -> bool:
-    return percent is None or bucket < bucket_limit(percent)
 
 
 def _assignment(connection: sa.Connection, target: Target) -> sa.Row[Any] | None:

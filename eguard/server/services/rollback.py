@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from eguard.errors import ServerRefusalError
 from eguard.policy import DEFAULT_POLICY_ID
+from eguard.server.services.cohorts import governed_agents
 from eguard.server.services.kill_switch import switch_off
 from eguard.server.services.policy_state import PolicyState, Scope, StoredPolicy, load_state
 from eguard.server.services.policy_writes import (
@@ -21,7 +22,7 @@ from eguard.server.services.policy_writes import (
     write_assignments,
 )
 from eguard.server.services.revisions import lock_revisions
-from eguard.server.services.rollout_status import governed_by, measure_freshness
+from eguard.server.services.rollout_status import measure_freshness
 
 _FIRST_STAGE: Final = 0.0
 
@@ -61,7 +62,7 @@ def roll_back(connection: sa.Connection, policy_id: str, to: Assigned, authorshi
     stored = require_policy(connection, policy_id)
     earlier = _earlier_version(connection, stored, to)
     state = load_state(connection)
-    affected = governed_by(connection, state, policy_id)
+    affected = governed_agents(connection, state, policy_id)
     off = switch_off(connection, state, [policy_id], authorship, percent=_FIRST_STAGE)
     moved, revision = _reassign(connection, state, policy_id, to, authorship)
     if earlier is not None:

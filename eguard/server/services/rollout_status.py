@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from eguard.fleet.tables import endpoint_agent, endpoint_inventory, rollout
 from eguard.server.services.cohorts import Population, governed_agents, populate, shares
-from eguard.server.services.policy_state import PolicyState, StoredPolicy, load_state
+from eguard.server.services.policy_state import StoredPolicy, load_state
 from eguard.server.services.policy_writes import is_switched_off, require_policy
 from eguard.server.services.rollout_checks import StageBudget, StageCheck, judge_stage
 from eguard.server.services.rollout_measures import Stage, measure_stage
@@ -147,8 +147,3 @@ def measure_freshness(connection: sa.Connection, agent_ids: list[str], revision:
         inventories=sum((row.collected_at or 0.0) >= now - FRESH_INVENTORY_SECONDS for row in rows),
         confirmed=sum((row.policy_revision or 0) >= revision for row in rows),
     )
-
-
-def governed_by(connection: sa.Connection, state: PolicyState, policy_id: str) -> list[str]:
-    """Return the active agents that a policy governs, sorted."""
-    return sorted(governed_agents(connection, state, policy_id))

@@ -1,5 +1,7 @@
 """A fleet's database with two agents, on SQLite and on MariaDB, for services that need no HTTP."""
 
+import shutil
+
 import pytest
 import sqlalchemy as sa
 
@@ -44,5 +46,16 @@ def fleet(request, tmp_path):
                     enrolled_at=1_772_000_000.0,
                 )
             )
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def one_database(request, tmp_path, sqlite_template):
+    """A migrated database on SQLite, or on the dialect that a test asks for by indirect parameters."""
+    if getattr(request, "param", "sqlite") == "mariadb":
+        database = Database(request.getfixturevalue("migrated_mariadb_url"))
+    else:
+        database = Database(f"sqlite:///{shutil.copy(sqlite_template, tmp_path)}")
     yield database
     database.dispose()

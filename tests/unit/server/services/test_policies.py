@@ -10,11 +10,14 @@ from eguard.errors import FleetStoreError, ServerRefusalError
 from eguard.fleet.tables import audit_log, endpoint_agent, policy
 from eguard.policy import canary_bucket, open_policy, parse_policy_document
 from eguard.server.principal import Principal, Role
-from eguard.server.services.policies import Controls, Target
+from eguard.server.services.policies import Target
 from eguard.server.services.policy_assembly import open_policies
 from eguard.server.services.policy_writes import Assigned
 from eguard.server.services.revisions import next_revision
+from eguard.server.services.sent_policies import Controls
 
+#: What depends on how a database locks, compares or orders.
+ON_BOTH = pytest.mark.parametrize("one_database", ["sqlite", "mariadb"], indirect=True)
 AGENT = "agent-31bbb93f38b4"  # bucket 8892 of mlops-rollout
 MANUAL_12_1 = {
     "baseline_upload_enabled": True,
@@ -27,8 +30,8 @@ KILL = {"baseline_upload_enabled": False, "fleet_seed_enabled": False}
 
 
 @pytest.fixture
-def services(fleet_database, fleet_clock, tmp_path):
-    return open_policies(fleet_database, fleet_clock, tmp_path / "keys")
+def services(one_database, fleet_clock, tmp_path):
+    return open_policies(one_database, fleet_clock, tmp_path / "keys")
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def policies(services):
 
 
 @pytest.fixture
-def enrol(fleet_database, fleet_clock):
+def enrol(one_database, fleet_clock):
     def enrol(*agent_ids, group="default", status="active", **fields):
         rows = [
             {
@@ -51,24 +54,24 @@ def enrol(fleet_database, fleet_clock):
             }
             for agent_id in agent_ids
         ]
-        with fleet_database.write() as connection:
+        with one_database.write() as connection:
             connection.execute(sa.insert(endpoint_agent), rows)
 
     return enrol
 
 
 @pytest.fixture
-def actions(fleet_database):
+def actions(one_database):
     """What the audit log says was done since the test began."""
 
     def read(connection):
         return connection.execute(sa.select(audit_log.c.action).order_by(audit_log.c.sequence)).scalars().all()
 
-    with fleet_database.read() as connection:
+    with one_database.read() as connection:
         before = len(read(connection))
 
     def actions():
-        with fleet_database.read() as connection:
+        with one_database.read() as connection:
             return read(connection)[before:]
 
     return actions
@@ -92,6 +95,7 @@ def refusal(call, *arguments, **named):
     return refused.value.status, refused.value.reason
 
 
+@ON_BOTH
 def test_posting_the_same_again_makes_no_revision_and_no_record(policies, ada, services, actions):
     first, is_new = create(policies, ada)
     again, is_new_again = create(policies, ada)
@@ -118,6 +122,7 @@ def test_a_policy_in_force_reaches_the_agent_signed(policies, services, ada, enr
     assert payload.policy_keys == services.keys.trusted()
 
 
+@ON_BOTH
 def test_agent_group_default_and_back(policies, ada, enrol, actions):
     enrol(AGENT, "a2", group="web")
     for name in ("own", "groups"):
@@ -170,14 +175,14 @@ def test_who_and_what_is_unknown_is_refused_and_leaves_no_record(policies, ada, 
     assert actions() == ["policy.create"]
 
 
-def test_a_mutation_without_its_record_does_not_happen(policies, ada, fleet_database, monkeypatch):
+def test_a_mutation_without_its_record_does_not_happen(policies, ada, one_database, monkeypatch):
     def fail(*_arguments, **_named):
         raise FleetStoreError("the disk is full", reason="database")
 
     monkeypatch.setattr("eguard.server.services.audit.record", fail)
     with pytest.raises(FleetStoreError):
         create(policies, ada)
-    with fleet_database.read() as connection:
+    with one_database.read() as connection:
         wanted = sa.select(sa.func.count()).where(policy.c.policy_id == "mlops-rollout")
         assert connection.execute(wanted).scalar_one() == 0
 
@@ -212,10 +217,11 @@ def test_the_servers_decision_follows_switches_and_bucket(policies, ada, enrol, 
     assert policies.controls_for(AGENT) == Controls(*expected, revision)
 
 
+@ON_BOTH
 def test_a_kill_committed_elsewhere_counts_here_within_half_a_second(
-    services, fleet_database, fleet_clock, ada, enrol, tmp_path
+    services, one_database, fleet_clock, ada, enrol, tmp_path
 ):
-    elsewhere = open_policies(fleet_database, fleet_clock, tmp_path / "keys")
+    elsewhere = open_policies(one_database, fleet_clock, tmp_path / "keys")
     enrol(AGENT)
     assert services.policies.controls_for(AGENT).upload_enabled
     create(elsewhere.policies, ada, KILL, policy_id="default")
@@ -226,7 +232,7 @@ def test_a_kill_committed_elsewhere_counts_here_within_half_a_second(
     assert not services.policies.controls_for(AGENT).upload_enabled
 
 
-def test_in_between_no_query_is_made_however_many_agents_ask(services, fleet_database, fleet_clock, enrol):
+def test_in_between_no_query_is_made_however_many_agents_ask(services, one_database, fleet_clock, enrol):
     names = [f"agent-{index:03d}" for index in range(200)]
     enrol(*names)
     services.policies.controls_for(names[0])
@@ -249,6 +255,7 @@ def test_in_between_no_query_is_made_however_many_agents_ask(services, fleet_dat
         sa.event.remove(sa.Engine, "before_cursor_execute", count)
 
 
+@ON_BOTH
 def test_an_agent_that_enrols_later_is_found_in_its_group(policies, ada, enrol):
     create(policies, ada, KILL, policy_id="stop")
     policies.assign(ada, Target("group", "lab"), Assigned("stop"))
@@ -257,6 +264,7 @@ def test_an_agent_that_enrols_later_is_found_in_its_group(policies, ada, enrol):
     assert not policies.controls_for("late").upload_enabled
 
 
+@ON_BOTH
 def test_reissue_goes_above_everything_that_agents_report(policies, ada, enrol, actions):
     enrol(AGENT, policy_revision=5_000)
     answered = policies.reissue(ada, "restored from yesterday's copy")
@@ -266,12 +274,13 @@ def test_reissue_goes_above_everything_that_agents_report(policies, ada, enrol, 
     assert actions() == ["policy.reissue", "policy.create"]
 
 
-def test_revisions_are_taken_once_when_several_servers_ask_at_the_same_time(fleet_database):
+@ON_BOTH
+def test_revisions_are_taken_once_when_several_servers_ask_at_the_same_time(one_database):
     taken, start = [], threading.Barrier(4)
 
     def take():
         start.wait()
-        taken.extend(fleet_database.retrying(next_revision) for _ in range(8))
+        taken.extend(one_database.retrying(next_revision) for _ in range(8))
 
     threads = [threading.Thread(target=take) for _ in range(4)]
     for thread in threads:
@@ -281,6 +290,7 @@ def test_revisions_are_taken_once_when_several_servers_ask_at_the_same_time(flee
     assert sorted(taken) == list(range(min(taken), min(taken) + 32))
 
 
+@ON_BOTH
 def test_the_preview_counts_the_real_cohort_of_active_agents(policies, ada, enrol):
     names = [f"agent-{index:04d}" for index in range(400)]
     enrol(*names[:200])
@@ -308,11 +318,11 @@ def test_a_preview_for_a_policy_counts_whom_it_governs(policies, ada, enrol):
     assert policies.preview(document(), policy_id="default")["cohort"] == ["b1"]
 
 
-def test_a_stored_document_that_cannot_be_read_switches_everything_off(policies, services, ada, enrol, fleet_database):
+def test_a_stored_document_that_cannot_be_read_switches_everything_off(policies, services, ada, enrol, one_database):
     enrol(AGENT)
     create(policies, ada)
     policies.assign(ada, to_agent(), Assigned("mlops-rollout"))
-    with fleet_database.write() as connection:
+    with one_database.write() as connection:
         wanted = policy.c.policy_id == "mlops-rollout"
         connection.execute(sa.update(policy).where(wanted).values(document={"baseline_upload_enabled": "yes"}))
     services.view.changed()

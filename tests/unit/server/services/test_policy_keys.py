@@ -11,6 +11,8 @@ from eguard.policy import open_policy
 from eguard.server.services.policy_assembly import open_policies
 from eguard.server.services.policy_keys import OVERLAP_SECONDS
 
+#: What depends on how a database locks, compares or orders.
+ON_BOTH = pytest.mark.parametrize("one_database", ["sqlite", "mariadb"], indirect=True)
 AGENT = "agent-1"
 
 
@@ -20,11 +22,11 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def services(fleet_database, fleet_clock, folder):
-    with fleet_database.write() as connection:
+def services(one_database, fleet_clock, folder):
+    with one_database.write() as connection:
         row = {"incarnation": "i", "incarnation_ordinal": 1, "group": "", "status": "active", "enrolled_at": 0.0}
         connection.execute(sa.insert(endpoint_agent), [row | {"agent_id": AGENT}])
-    return open_policies(fleet_database, fleet_clock, folder)
+    return open_policies(one_database, fleet_clock, folder)
 
 
 class Agent:
@@ -51,12 +53,13 @@ def test_private_keys_are_readable_for_the_server_alone(services, folder):
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_starting_again_keeps_the_key(services, fleet_database, fleet_clock, folder):
-    again = open_policies(fleet_database, fleet_clock, folder)
+def test_starting_again_keeps_the_key(services, one_database, fleet_clock, folder):
+    again = open_policies(one_database, fleet_clock, folder)
     assert again.keys.trusted() == services.keys.trusted()
     assert len(list(folder.iterdir())) == 1
 
 
+@ON_BOTH
 def test_an_agent_follows_a_rotation_to_its_end(services, fleet_clock, folder, ada):
     agent = Agent(services)
     old = agent.fetch()
@@ -93,9 +96,9 @@ def test_a_second_rotation_waits_for_the_first_and_leaves_no_file(services, flee
     assert len(list(folder.iterdir())) == 3
 
 
-def test_making_and_rotating_are_on_record_without_the_key(services, fleet_database, folder, ada):
+def test_making_and_rotating_are_on_record_without_the_key(services, one_database, folder, ada):
     services.keys.rotate(ada, "yearly")
-    with fleet_database.read() as connection:
+    with one_database.read() as connection:
         wanted = sa.select(audit_log.c.action, audit_log.c.principal, audit_log.c.detail).order_by(audit_log.c.sequence)
         rows = connection.execute(wanted).all()
     assert [(row.action, row.principal) for row in rows] == [
@@ -109,7 +112,7 @@ def test_making_and_rotating_are_on_record_without_the_key(services, fleet_datab
 
 @pytest.mark.parametrize("damage", ["gone", "garbled", "another"])
 def test_a_key_file_that_is_not_what_it_was_is_refused_by_name(
-    services, fleet_database, fleet_clock, folder, damage, tmp_path
+    services, one_database, fleet_clock, folder, damage, tmp_path
 ):
     (path,) = folder.iterdir()
     if damage == "gone":
@@ -123,4 +126,4 @@ def test_a_key_file_that_is_not_what_it_was_is_refused_by_name(
         _, made = services.keys._make_file()
         path.write_bytes((other / f"policy-{made.key_id}.pem").read_bytes())
     with pytest.raises(ConfigError, match=path.name):
-        open_policies(fleet_database, fleet_clock, folder)
+        open_policies(one_database, fleet_clock, folder)

@@ -21,6 +21,8 @@ from eguard.server.services.policy_writes import Assigned
 from eguard.server.services.rollout_checks import STAGES
 from eguard.server.services.rollouts import Step
 
+#: What depends on how a database locks, compares or orders.
+ON_BOTH = pytest.mark.parametrize("one_database", ["sqlite", "mariadb"], indirect=True)
 POLICY = "mlops-rollout"
 #: Every tenth of two thousand in the order of their buckets: each stage has somebody.
 AGENTS = sorted((f"agent-{index:04d}" for index in range(2000)), key=lambda name: canary_bucket(name, POLICY))[::10]
@@ -108,8 +110,8 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(fleet_database, fleet_clock, tmp_path, ada):
-    return Fleet(fleet_database, fleet_clock, open_policies(fleet_database, fleet_clock, tmp_path / "keys"), ada)
+def fleet(one_database, fleet_clock, tmp_path, ada):
+    return Fleet(one_database, fleet_clock, open_policies(one_database, fleet_clock, tmp_path / "keys"), ada)
 
 
 def refusal(call, *arguments, **named):
@@ -118,6 +120,7 @@ def refusal(call, *arguments, **named):
     return refused.value.reason, [code for code, _ in refused.value.errors]
 
 
+@ON_BOTH
 def test_the_whole_way_from_nobody_to_everybody(fleet):
     fleet.post(0, baseline_mode="learning")
     mode = fleet.policies.payload_for(AGENTS[0]).mode_revision
@@ -172,6 +175,7 @@ def test_force_needs_a_reason_and_says_on_record_what_it_overrode(fleet):
     assert {"dwell", "skip"} <= {code for code, _ in detail["forced"]}
 
 
+@ON_BOTH
 def test_frozen_rollouts_stay_until_they_are_resumed(fleet):
     fleet.post(0)
     fleet.pass_time(HALF_AN_HOUR)
@@ -212,6 +216,7 @@ def test_uploads_from_before_the_stage_do_not_count(fleet):
     assert refusal(fleet.advance)[1] == ["uploads_inside_cohort", "seeds_inside_cohort"]
 
 
+@ON_BOTH
 def test_a_seed_outside_the_cohort_counts_unless_its_generation_was_replaced_before(fleet):
     fleet.upload(AGENTS[0])
     row = {"source": "aggregate", "key_count": 1, "is_reference": False, "is_pruned": False}
@@ -291,6 +296,7 @@ def test_a_spike_of_alerts_inside_the_cohort_stops_it_and_one_outside_does_not(f
     assert found["value"]["alerts_per_agent_hour"] == pytest.approx(12 / (fleet.stage()["cohort_size"] / 2))
 
 
+@ON_BOTH
 def test_the_latest_verdict_of_each_alert_counts(fleet):
     fleet.post(100)
     fleet.pass_time(HALF_AN_HOUR)
@@ -342,6 +348,7 @@ def test_the_kill_switch_stops_one_policy(fleet):
     assert refusal(fleet.advance)[0] == "rollout_complete"
 
 
+@ON_BOTH
 def test_the_kill_switch_stops_everything_at_once(fleet):
     fleet.post(100)
     fleet.policies.create(fleet.ada, "pinned", "v1", parse_policy_document({}))
@@ -361,6 +368,7 @@ def test_the_kill_switch_stops_everything_at_once(fleet):
     assert fleet.actions().count("policy.kill") == 1
 
 
+@ON_BOTH
 def test_the_rollback_walks_the_manuals_steps_and_begins_anew_at_stage_0(fleet):
     fleet.post(100)
     fleet.policies.assign(fleet.ada, Target("agent", AGENTS[0]), Assigned(POLICY, "v1"))
