@@ -37,6 +37,10 @@ env: $(READY) ## Create the virtual environment from the hash-locked requirement
 demo: $(READY) ## Take the shipped data through the pipeline to a signed bundle and an evidence report
 	$(BIN)/python -m pipelines.demo
 
+.PHONY: fleet
+fleet: $(READY) ## Run a server and three agents through the fleet's loop, every step with its rows
+	$(BIN)/eguard simulate loop
+
 .PHONY: test
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
