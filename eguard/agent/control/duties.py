@@ -17,7 +17,7 @@ from typing import Any, Final
 import structlog
 
 from eguard.agent.control.backoff import Backoff, is_final, retry_after
-from eguard.errors import EguardError
+from eguard.errors import EguardError, ServerRefusalError
 
 JITTER_FRACTION: Final = 0.1
 #: What a duty may fail with. Beyond eGuard's and the system's errors: what a malformed answer may provoke in a library.
@@ -42,6 +42,7 @@ class Duty:
     failures_total: int = 0
     last_success_unix: float | None = None
     last_error: str = ""
+    last_error_code: str = ""
     is_failing: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,6 +53,7 @@ class Duty:
             "failures_total": self.failures_total,
             "last_success_unix": self.last_success_unix,
             "last_error": self.last_error,
+            "last_error_code": self.last_error_code,
         }
 
 
@@ -157,7 +159,7 @@ class DutyThread:
             return
         duty.backoff.succeeded()
         duty.last_success_unix = time.time()
-        duty.last_error = ""
+        duty.last_error = duty.last_error_code = ""
         if duty.is_failing:
             duty.is_failing = False
             _log.info("control duty works again", duty=duty.name)
@@ -169,6 +171,7 @@ class DutyThread:
             return  # its connection was cut on purpose
         duty.failures_total += 1
         duty.last_error = str(error)[:300] or type(error).__name__
+        duty.last_error_code = _code_of(error)
         if is_final(error):
             duty.backoff.succeeded()
             duty.due_at = time.monotonic() + self._jittered(duty.interval_seconds)
@@ -182,3 +185,10 @@ class DutyThread:
 
     def _jittered(self, seconds: float) -> float:
         return seconds * (1.0 + JITTER_FRACTION * self._random.uniform(-1.0, 1.0))
+
+
+def _code_of(error: Exception) -> str:
+    """Return the stable word for a failure: a server's own, else eGuard's, else the system's."""
+    if isinstance(error, ServerRefusalError):
+        return error.reason
+    return error.code if isinstance(error, EguardError) else type(error).__name__

@@ -23,6 +23,7 @@ from eguard.agent.control.enrolment_files import read_enrolment
 from eguard.agent.control.exchange import Exchange
 from eguard.agent.control.heartbeats import Heartbeats
 from eguard.agent.control.inventories import LOOK_SECONDS, Inventories
+from eguard.agent.control.kept_policy import enrolment_name
 from eguard.agent.control.policies import PolicyKeeper
 from eguard.agent.control.policy_poll import PolicyPoll
 from eguard.agent.control.redaction import AlertRedactor
@@ -93,7 +94,7 @@ class ControlPlane:
             settings.agent_id,
             StartupControls.from_settings(settings),
             enrolment.policy_keys if enrolment is not None else (),
-            enrolment=f"{enrolment.server} {enrolment.enrolled_at_unix}" if enrolment is not None else settings.server,
+            enrolment=enrolment_name(enrolment, settings.server),
         )
         self._policy_thread = DutyThread("control-policy", settings.agent_id)
         self._urgent = DutyThread("control-urgent", settings.agent_id)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from eguard.agent.control.kept_policy import FILE_NAME, KeptPolicy, read_kept_policy
 from eguard.agent.private_files import make_private_folder, write_private
 from eguard.errors import PolicyError
 from eguard.policy import (
@@ -30,8 +31,6 @@ from eguard.policy import (
 from eguard.wire.control import PolicyKey
 from eguard.wire.policy import PolicyPayload, SignedPolicy, WhitelistEntry
 
-FILE_NAME: Final = "policy.json"
-_MAX_FILE_BYTES: Final = 4_000_000
 #: The manual's words for what changed, by field of `EffectiveControls`.
 _FLAG_EVENTS: Final = {
     "upload": "updated baseline upload flag from policy",
@@ -43,14 +42,6 @@ _PERCENT_EVENTS: Final = {
 }
 
 _log = structlog.get_logger("eguard.agent")
-
-
-class KeptPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """The file: a policy as it was signed, the keys that are trusted since, and the enrolment that it came under."""
-
-    signed: SignedPolicy
-    trusted_keys: dict[str, str]
-    enrolment: str = ""
 
 
 class PolicyKeeper:
@@ -188,6 +179,7 @@ class PolicyKeeper:
             "group": payload.group if payload is not None else None,
             "whitelist_entries": len(self.whitelist),
             "refusals_total": self.refusals_total,
+            "server_said": {"upload": str(self._upload_verdict), "seed": str(self._seed_verdict)},
         }
         if controls is None:
             waiting = {"enabled": False, "decided_by": "no policy yet", "percent": None}
@@ -244,24 +236,16 @@ class PolicyKeeper:
     def _load(self) -> None:
         """Go on with the policy that was in force last, if its file and signature hold."""
         try:
-            with self._path.open("rb") as stream:
-                kept = msgspec.json.decode(stream.read(_MAX_FILE_BYTES), type=KeptPolicy)
-            if kept.enrolment != self._enrolment:
-                _log.info("kept policy belongs to an earlier enrolment", path=str(self._path))
-                return
-            # The file also holds keys; they are trusted because only this agent's user can write it.
-            trusted = self._trusted | kept.trusted_keys
-            payload = open_policy(kept.signed, trusted, agent_id=self._agent_id, minimum_revision=0)
-        except FileNotFoundError:
-            return
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, PolicyError) as error:
+            kept = read_kept_policy(self._path, self._trusted, agent_id=self._agent_id, enrolment=self._enrolment)
+        except (OSError, PolicyError) as error:
             _log.error(
                 "kept policy cannot be used",
                 reason=str(error),
                 remedy="Uploads and seeds wait until the server has sent a good one.",
             )
             return
-        self._payload, self._trusted = payload, trusted
+        if kept is not None:
+            self._payload, self._trusted = kept
 
 
 _Value = Any
