@@ -21,7 +21,10 @@ from eguard.errors import EguardError, ServerRefusalError
 
 JITTER_FRACTION: Final = 0.1
 #: What a duty may fail with. Beyond eGuard's and the system's errors: what a malformed answer may provoke in a library.
-_FAILURES: Final = (EguardError, OSError, ValueError, LookupError, TypeError, RecursionError, MemoryError)
+_FAILURES: Final = (
+    EguardError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError,
+    MemoryError,
+)  # fmt: skip
 
 _log = structlog.get_logger("eguard.agent")
 
@@ -127,6 +130,11 @@ class DutyThread:
     def is_stopping(self) -> bool:
         """Whether `stop` was called; a long duty looks at it between its steps."""
         return self._signals.is_stopping
+
+    @property
+    def is_working(self) -> bool:
+        """Whether duties are being done."""
+        return self._thread.is_alive() and not self._signals.is_stopping
 
     def run_once(self, name: str) -> None:
         """Do a duty in the calling thread, as its turn would."""

@@ -6,7 +6,7 @@ import platform
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from cryptography import x509
@@ -24,6 +24,8 @@ from eguard.wire.control import EnrolmentAnswer, EnrolmentRequest, RenewalReques
 
 #: A certificate is renewed once so much of its life has passed.
 RENEWAL_FRACTION: Final = 2.0 / 3.0
+#: With so little of its life left, somebody has to look why it was not renewed.
+EXPIRES_SOON_FRACTION: Final = 0.1
 _MAX_COMMON_NAME: Final = 64
 
 _log = structlog.get_logger("eguard.agent")
@@ -122,6 +124,11 @@ class Renewal:
         self._client = client
         self._files = files
         self._clock = clock or SystemClock()
+        self._ends_unix: float | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Return when the certificate expires, as far as that was looked at."""
+        return {"expires_unix": self._ends_unix}
 
     def look(self) -> None:
         """Renew the certificate if two thirds of its life have passed.
@@ -133,12 +140,21 @@ class Renewal:
         ServerRefusalError, ServerUnavailableError
             The old certificate stays in use.
         """
+        begins, ends = (each.timestamp() for each in self._files.certificate_span())
+        self._ends_unix = ends
+        now, life = self._clock.now(), ends - begins
+        if now > ends - EXPIRES_SOON_FRACTION * life:
+            _log.error(
+                "certificate expires soon",
+                expires_in_seconds=round(ends - now),
+                remedy="See why it was not renewed: eguard agent status --json. Once expired: eguard agent enroll",
+            )
         enrolment = read_enrolment(self._folder)
-        if enrolment is None or self._files.certificate.parent != self._folder:
-            return
-        begins, ends = self._files.certificate_span()
-        due = begins.timestamp() + RENEWAL_FRACTION * (ends - begins).total_seconds()
-        if self._clock.now() < due:
+        if (
+            enrolment is None
+            or self._files.certificate.parent != self._folder
+            or now < begins + RENEWAL_FRACTION * life
+        ):
             return
         key = ec.generate_private_key(ec.SECP256R1())
         request = RenewalRequest(csr_pem=_signing_request(enrolment.agent_id, key))
@@ -151,9 +167,8 @@ class Renewal:
             policy_keys=answer.policy_keys or enrolment.policy_keys,
         )
         keep_enrolment(self._folder, renewed, answer, _private_pem(key))
-        _log.info(
-            "renewed certificate", agent_id=enrolment.agent_id, expires=str(self._files.certificate_span()[1])
-        )  # fmt: skip
+        self._ends_unix = self._files.certificate_span()[1].timestamp()
+        _log.info("renewed certificate", agent_id=enrolment.agent_id, expires_unix=self._ends_unix)
 
 
 def _present(folder: Path, server: str, agent_id: str, now: float) -> Enrolment | None:

@@ -41,6 +41,8 @@ FOLDER_NAME: Final = "control"
 POLICY_SECONDS: Final = 30.0
 COMMAND_SECONDS: Final = 300.0
 RENEWAL_SECONDS: Final = 3600.0
+#: A machine that is on for minutes at a time renews, too.
+RENEWAL_FIRST_SECONDS: Final = 30.0
 BACKLOG_LOOK_SECONDS: Final = 5.0
 #: The first heartbeat, policy and alerts come within this time of the start, spread over it.
 SOON_SECONDS: Final = 1.0
@@ -134,6 +136,7 @@ class ControlPlane:
         return {
             "server": self._settings.server,
             "connected": self.client.is_connected,
+            "working": all(thread.is_working for thread in self._threads),
             "policy": self.policies.describe(),
             "duties": duties,
             **{name: part.describe() for name, part in self._described.items()},
@@ -174,8 +177,8 @@ class ControlPlane:
         urgent.every("commands", COMMAND_SECONDS, commands.run, first_seconds=3.0 * SOON_SECONDS)
         look = min(LOOK_SECONDS, settings.inventory_seconds)
         urgent.every("inventory", look, inventories.report, first_seconds=3.0 * SOON_SECONDS)
-        urgent.every("certificate renewal", RENEWAL_SECONDS, renewal.look)
-        self._described["heartbeat"] = beats
+        urgent.every("certificate renewal", RENEWAL_SECONDS, renewal.look, first_seconds=RENEWAL_FIRST_SECONDS)
+        self._described |= {"heartbeat": beats, "certificate": renewal}
 
     def _add_bulk(self, desk: RuntimeDesk) -> None:
         settings, bulk = self._settings, self._bulk

@@ -84,6 +84,7 @@ class PolicyKeeper:
         self._lock = threading.Lock()
         self._payload: PolicyPayload | None = None
         self._upload_verdict = self._seed_verdict = ServerVerdict.ERROR
+        self._refused = ""
         self.refusals_total = 0
         self._load()
 
@@ -152,8 +153,7 @@ class PolicyKeeper:
             try:
                 payload = self._opened(signed)
             except PolicyError as error:
-                self.refusals_total += 1
-                _log.error("refused policy", reason=error.context.get("reason", ""), detail=error.message)
+                self._note_refusal(error)
                 raise
             if payload == before:
                 return False
@@ -164,6 +164,7 @@ class PolicyKeeper:
             was = self._describe_flags()
             self._trusted = trusted
             self._payload = payload
+            self._refused = ""
             # What the server refused under another policy says nothing about this one.
             self._upload_verdict = self._seed_verdict = ServerVerdict.ERROR
         self._log_changes(was, payload)
@@ -192,6 +193,15 @@ class PolicyKeeper:
             }
             | {"bucket": controls.bucket}
         )
+
+    def _note_refusal(self, error: PolicyError) -> None:
+        """Count it, and log it once for as long as the same is offered."""
+        self.refusals_total += 1
+        if error.message != self._refused:
+            self._refused = error.message
+            _log.error(
+                "refused policy", reason=error.context.get("reason", ""), detail=error.message, remedy=error.remedy
+            )  # fmt: skip
 
     def _opened(self, signed: SignedPolicy) -> PolicyPayload:
         """Return the payload, if it may take the place of the one in force."""

@@ -111,6 +111,7 @@ def test_an_agent_reports_uploads_and_forgets_what_the_server_has(control_server
     assert control["connected"]
     assert control["policy"]["upload"] == {"enabled": True, "decided_by": "environment", "percent": 100.0}
     assert control["uploads"]["rejected"] == 0
+    assert control["working"]
     assert summary["agent_id"] == "h"  # taken from the enrolment
     state, _ = read_store(enrolled.baseline_folder)
     assert not state.table.dirty_since.any()
@@ -190,9 +191,10 @@ def seeds(generation, n=40, **given):
     return FleetPage(**(fields | given))
 
 
-def test_seeds_are_taken_whole_and_lead_to_a_new_upload(control_server, enrolled, run):
+@pytest.mark.parametrize("shards", [1, 2])
+def test_seeds_are_taken_whole_and_lead_to_a_new_upload(shards, control_server, enrolled, run):
     with structlog.testing.capture_logs() as logs:
-        agent = run(enrolled)
+        agent = run(enrolled.model_copy(update={"detection_shards": shards}))
         wait_until(lambda: len(control_server.rows) == 40)
         control_server.fleet = seeds(7)
         wait_until(lambda: {row.get("prior_generation") for row in control_server.rows.values()} == {7})
@@ -202,6 +204,25 @@ def test_seeds_are_taken_whole_and_lead_to_a_new_upload(control_server, enrolled
     state, _ = read_store(enrolled.baseline_folder)
     assert state.table.seeds.generation == 7
     assert {row["sample_count"] for row in control_server.rows.values()} == {30}  # a seed is never added to counts
+
+
+def test_a_mode_is_applied_once_also_over_a_restart(control_server, enrolled, run):
+    control_server.set_policy(4, {"baseline_mode": "force_active"})
+    agent = run(enrolled)
+    wait_until(lambda: agent.runtime.baseline.store.facts.policy_revision == 4)
+    agent.end()
+    state, _ = read_store(enrolled.baseline_folder)
+    assert state.facts.status.name == "ACTIVE"
+    control_server.set_policy(6, {"baseline_mode": "learning"}, mode_revision=5)
+    again = run(enrolled)
+    wait_until(lambda: again.runtime.baseline.store.facts.policy_revision == 5)
+    assert again.runtime.baseline.store.facts.status.name == "LEARNING"
+    control_server.set_policy(7, {"baseline_mode": "learning"}, mode_revision=5)  # another field changed
+    learned = again.runtime.baseline.store.facts.learning_started
+    beats = control_server.seen["/endpoint/heartbeat"]
+    wait_until(lambda: any(beat.json["policy_revision"] == 7 for beat in beats))
+    assert again.runtime.baseline.store.facts.learning_started == learned
+    again.end()
 
 
 def test_an_agent_works_on_without_its_server_and_sends_everything_later(control_server, enrolled, run):
