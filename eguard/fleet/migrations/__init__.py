@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ __all__ = ["current_revision", "downgrade", "head_revision", "is_earlier_form", 
 # It tells every step at the level of normal work; who called says what was done.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
+_RUNNING: Final = threading.Lock()
 #: Name of the lock that a server's database holds while one process migrates.
 _LOCK: Final = "eguard-migrate"
 _LOCK_SECONDS: Final = 60
@@ -79,7 +81,8 @@ def _run(connection: sa.Connection, revision: str, now: float) -> None:
 
 
 def _migrate(environment: EnvironmentContext, connection: sa.Connection, now: float) -> None:
-    with environment:
+    # The tool keeps the migration that runs in a variable of its own, one for all threads.
+    with _RUNNING, environment:
         environment.configure(connection=connection, now=now)
         environment.run_migrations()
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Dialect
 
 #: Text that is not an exact type of its own compares byte by byte too: on a server as in SQLite.
 _SERVER_OPTIONS: Final[Mapping[str, Any]] = {
@@ -26,7 +28,10 @@ _SERVER_OPTIONS: Final[Mapping[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+_WRITTEN: Final[dict[tuple[tuple[FrozenTable, ...], str], list[tuple[str, str, dict[str, str]]]]] = {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FrozenTable:
     """A table as one migration makes it.
 
@@ -68,17 +73,47 @@ def moment() -> sa.types.TypeEngine[Any]:
     return sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 
 
-def create_tables(tables: Iterable[FrozenTable]) -> None:
+def create_tables(tables: tuple[FrozenTable, ...]) -> None:
     """Make the tables and indexes that are missing, in the order given."""
     inspector = sa.inspect(op.get_bind())
     present = set(inspector.get_table_names())
+    for name, text, indexes in _statements(tables, op.get_bind().dialect):
+        if name not in present:
+            op.execute(text)
+        there = {index["name"] for index in inspector.get_indexes(name)} if name in present else set()
+        for index, index_text in indexes.items():
+            if index not in there:
+                op.execute(index_text)
+
+
+def _statements(tables: tuple[FrozenTable, ...], dialect: Dialect) -> list[tuple[str, str, dict[str, str]]]:
+    """Return each table's name, its statement, and its indexes' statements by name; written once a process."""
+    key = tables, dialect.name
+    if key not in _WRITTEN:
+        _WRITTEN[key] = [
+            (
+                table.name,
+                str(sa.schema.CreateTable(table).compile(dialect=dialect)),
+                {
+                    str(index.name): str(sa.schema.CreateIndex(index).compile(dialect=dialect))
+                    for index in sorted(table.indexes, key=lambda index: str(index.name))
+                },
+            )
+            for table in _toolkit_tables(tables)
+        ]
+    return _WRITTEN[key]
+
+
+@cache
+def _toolkit_tables(tables: tuple[FrozenTable, ...]) -> list[sa.Table]:
+    """Return the tables as the toolkit's; once, since a column belongs to one table for good."""
+    together = sa.MetaData()
+    made = []
     for table in tables:
-        if table.name not in present:
-            op.create_table(table.name, *table.items, **_SERVER_OPTIONS)
-        there = {index["name"] for index in inspector.get_indexes(table.name)} if table.name in present else set()
+        made.append(sa.Table(table.name, together, *table.items, **_SERVER_OPTIONS))
         for name, columns in table.indexes.items():
-            if name not in there:
-                op.create_index(name, table.name, list(columns))
+            sa.Index(name, *(made[-1].c[column] for column in columns))
+    return made
 
 
 def drop_tables(tables: Iterable[FrozenTable]) -> None:
