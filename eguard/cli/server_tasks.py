@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import typer
 
-from eguard.cli.api import get, post
+from eguard.cli.api import get, post, tell
 from eguard.cli.output import print_json, print_table, printable
 
 app = typer.Typer(
@@ -27,7 +27,8 @@ TaskArgument = Annotated[str, typer.Argument(help="A task, as `eguard server tas
 
 EXIT_FAILED: Final = 1
 _POLL_SECONDS: Final = 0.5
-_DETAIL_CHARACTERS: Final = 120
+#: Characters of a run's detail in the table; `--json` has all of it.
+_SHOWN: Final = 100
 _TASKS: Final = "/config/maintenance_tasks"
 
 
@@ -47,11 +48,10 @@ def list_tasks(*, as_json: JsonOption = False) -> None:
             task["schedule"] if task["enabled"] else "disabled",
             _local(task["next_due_unix"]),
             _state(task),
-            task["description"],
         )
         for task in answer["tasks"]
     ]
-    print_table("Maintenance tasks", ("task", "schedule", "due", "last run", "what it does"), rows, numbers=False)
+    print_table("Maintenance tasks", ("task", "schedule", "due", "last run"), rows, numbers=False)
 
 
 @app.command()
@@ -72,10 +72,7 @@ def run(
         time.sleep(_POLL_SECONDS)
         runs = get(f"{_path(task)}/runs", limit="20")["runs"]
         found = next((each for each in runs if each["run_id"] == found["run_id"]), found)
-    if as_json:
-        print_json(found)
-    else:
-        print_table(f"Run of {printable(task)}", _COLUMNS, [_row(found)], numbers=False)
+    tell(found, as_json=as_json)
     if found["status"] in {"failed", "lost"}:
         raise typer.Exit(EXIT_FAILED)
 
@@ -87,7 +84,7 @@ def history(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="Runs to show.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a task's runs, latest first.
+    """Show a task's runs, latest first; `--json` has all of what they did.
 
     `lost` is a run whose server ended before it did; the task ran again when it was due.
 
@@ -97,18 +94,17 @@ def history(
     if as_json:
         print_json(answer)
         return
-    print_table(f"Runs of {printable(task)}", _COLUMNS, [_row(each) for each in answer["runs"]], numbers=False)
-
-
-_COLUMNS: Final = ("run", "status", "began", "seconds", "started by", "server", "detail")
+    rows = [_row(each) for each in answer["runs"]]
+    print_table(
+        f"Runs of {printable(task)}", ("status", "began", "seconds", "started by", "what came"), rows, numbers=False
+    )
 
 
 def _row(found: dict[str, Any]) -> tuple[str, ...]:
-    began, ended = found.get("started_at_unix"), found.get("finished_at_unix")
-    seconds = f"{ended - began:.1f}" if began is not None and ended is not None else "-"
-    detail = json.dumps(found.get("detail"), ensure_ascii=False) if found.get("detail") else ""
-    told = (found["run_id"], found["status"], _local(began), seconds, found.get("started_by", ""))
-    return (*told, printable(found.get("server_id", "")), printable(detail[:_DETAIL_CHARACTERS]))
+    began, ended = found["started_at_unix"], found["finished_at_unix"]
+    seconds = "-" if ended is None else f"{ended - began:.1f}"
+    detail = json.dumps(found["detail"], ensure_ascii=False) if found["detail"] else ""
+    return found["status"], _local(began), seconds, printable(found["started_by"]), printable(detail[:_SHOWN])
 
 
 def _state(task: dict[str, Any]) -> str:
@@ -119,7 +115,7 @@ def _state(task: dict[str, Any]) -> str:
 
 
 def _local(unix: float | None) -> str:
-    return "-" if unix is None else datetime.fromtimestamp(unix).astimezone().isoformat(" ", "seconds")
+    return "-" if unix is None else datetime.fromtimestamp(unix).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _path(task: str) -> str:

@@ -250,5 +250,13 @@ def test_what_is_described_is_what_is_registered(memory):
     assert set(GAUGES) < described
 
 
+def test_no_series_is_handed_out_beside_those_described(memory):
+    metrics = Metrics(memory)
+    metrics.observe_request("GET", "/healthz", 200, 0.1)
+    metrics.count_seeds(1)
+    bare = {re.sub(r"_(bucket|count|sum)$", "", name) for name, *_ in samples(metrics)}
+    assert bare <= {metric.name for metric in metrics.described}
+
+
 def test_the_reference_page_lists_every_metric_and_no_other(memory):
     assert markdown_table(Metrics(memory).described) in PAGE.read_text(encoding="utf-8")
