@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import repeat
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
@@ -26,8 +26,32 @@ KEY_SHARDS: Final = 256
 #: A baseline that is not updated for this long expires.
 EXPIRY_SECONDS: Final = 30 * 86_400.0
 
+#: An agent heard of less than this ago is not noted again: that would be one more row to write for every upload.
+HEARD_SECONDS: Final = 5.0
+
 _LOOKUP_KEYS: Final = 400
 _VECTOR_BYTES: Final = 4 * len(CLASS_NAMES)
+
+
+# Built once: building a statement takes longer than running it.
+_HEARD_OF: Final = (
+    sa.select(endpoint_agent.c.incarnation_ordinal, endpoint_agent.c.last_heartbeat, endpoint_incarnation.c.ordinal)
+    .outerjoin_from(
+        endpoint_agent,
+        endpoint_incarnation,
+        sa.and_(
+            endpoint_incarnation.c.agent_id == endpoint_agent.c.agent_id,
+            endpoint_incarnation.c.incarnation == sa.bindparam("life"),
+        ),
+    )
+    .where(endpoint_agent.c.agent_id == sa.bindparam("whom"))
+    .with_for_update()
+)
+_NOTE_HEARD: Final = (
+    sa.update(endpoint_agent)
+    .where(endpoint_agent.c.agent_id == sa.bindparam("whom"))
+    .values(last_heartbeat=sa.bindparam("now"))
+)
 
 
 class _Stored(NamedTuple):
@@ -60,19 +84,17 @@ def register_agent(connection: sa.Connection, agent_id: str, incarnation: str, n
         _enrol(connection, agent_id, now)
         found = _heard_of(connection, agent_id, incarnation)
     latest, last_heartbeat, ordinal = found or (0, None, None)
-    changes: dict[str, Any] = {}
-    if last_heartbeat is None or last_heartbeat < now:
-        changes["last_heartbeat"] = now
     if ordinal is None:
         ordinal = latest + 1
-        changes |= {"incarnation": incarnation, "incarnation_ordinal": ordinal}
         connection.execute(
             sa.insert(endpoint_incarnation).values(
                 agent_id=agent_id, incarnation=incarnation, ordinal=ordinal, registered_at=now
             )
         )
-    if changes:
-        connection.execute(sa.update(endpoint_agent).where(endpoint_agent.c.agent_id == agent_id).values(changes))
+        newest = {"incarnation": incarnation, "incarnation_ordinal": ordinal}
+        connection.execute(sa.update(endpoint_agent).where(endpoint_agent.c.agent_id == agent_id).values(newest))
+    if last_heartbeat is None or last_heartbeat < now - HEARD_SECONDS:
+        connection.execute(_NOTE_HEARD, {"whom": agent_id, "now": now})
     return int(ordinal)
 
 
@@ -84,17 +106,7 @@ def _heard_of(
     The agent's row stays locked to the end of the transaction: on a server, batches of one agent queue here, so that
     no two of them number an incarnation or compare rows at once.
     """
-    agent, known = endpoint_agent.c, endpoint_incarnation.c
-    row = connection.execute(
-        sa.select(agent.incarnation_ordinal, agent.last_heartbeat, known.ordinal)
-        .outerjoin_from(
-            endpoint_agent,
-            endpoint_incarnation,
-            sa.and_(known.agent_id == agent.agent_id, known.incarnation == incarnation),
-        )
-        .where(agent.agent_id == agent_id)
-        .with_for_update()
-    ).one_or_none()
+    row = connection.execute(_HEARD_OF, {"whom": agent_id, "life": incarnation}).one_or_none()
     return None if row is None else (row[0], row[1], row[2])
 
 
