@@ -107,9 +107,10 @@ def test_versions_only_rise_through_duplicates_late_batches_and_kills(migrated_d
         # A server takes two processes at once: the older one is killed once the younger one writes too.
         writer = Writer(url, epoch, WRITERS // 2 if is_server else WRITERS, acknowledged)
         writers.append(writer)
-        writer.wait_for_answers(5)
-        until = time.monotonic() + rng.uniform(0.2, 0.6)
-        while time.monotonic() < until:
+        writer.wait_for_answers(1)
+        enough = writer.lines + rng.randint(40, 80)
+        deadline = time.monotonic() + 60
+        while writer.lines < enough and time.monotonic() < deadline:
             registers.check(acknowledged)
         if not is_server or epoch > 1:
             victim = writers[-2] if is_server else writer
@@ -121,6 +122,6 @@ def test_versions_only_rise_through_duplicates_late_batches_and_kills(migrated_d
     registers.check(acknowledged)
     store.close()
     database.dispose()
-    assert len(registers.held) >= 0.9 * REGISTERS
-    assert registers.reads > 4 * KILLS
-    assert sum(writer.lines for writer in writers) > 20 * KILLS
+    assert len(registers.held) >= 0.75 * REGISTERS
+    assert registers.reads > 2 * KILLS
+    assert sum(writer.lines for writer in writers) >= 40 * KILLS
