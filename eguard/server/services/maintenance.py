@@ -29,6 +29,9 @@ LEASE_SECONDS: Final = 60.0
 CATCH_UP_SECONDS: Final = 300.0
 #: Databases keep microseconds and servers' clocks differ; a due time this far off is no jump of a clock.
 _SLACK_SECONDS: Final = 60.0
+#: What `started_by` says of a run that nobody asked for.
+SCHEDULE: Final = "schedule"
+CATCH_UP: Final = "catch-up"
 RUNNING: Final = "running"
 LOST: Final = "lost"
 
@@ -107,7 +110,7 @@ class MaintenanceLedger:
                 is_it = _task.task_id == task_id
                 connection.execute(sa.update(maintenance_task).where(is_it).values(next_due=following))
                 return None
-            started_by = "catch-up" if now - row.next_due > CATCH_UP_SECONDS else "schedule"
+            started_by = CATCH_UP if now - row.next_due > CATCH_UP_SECONDS else SCHEDULE
             return self._begin(connection, task_id, started_by, now, next_due=following)
 
         return self._database.retrying(claim)
@@ -155,8 +158,13 @@ class MaintenanceLedger:
 
         return self._database.retrying(prolong, is_idempotent=True)
 
-    def finish(self, claim: Claim, status: str, detail: Mapping[str, Any] | None) -> bool:
-        """Write down how a run ended and give its lease back; False if it was marked as lost meanwhile."""
+    def finish(
+        self, claim: Claim, status: str, detail: Mapping[str, Any] | None, *, is_due_again: bool = False
+    ) -> bool:
+        """Write down how a run ended and give its lease back; False if it was marked as lost meanwhile.
+
+        A run that was cut short may leave its task due again, for whichever server looks next.
+        """
 
         def end(connection: sa.Connection) -> bool:
             connection.execute(sa.select(_task.task_id).where(_task.task_id == claim.task_id).with_for_update())
@@ -170,7 +178,10 @@ class MaintenanceLedger:
             }
             connection.execute(sa.update(maintenance_run).where(is_it).values(**values))
             is_mine = sa.and_(_task.task_id == claim.task_id, _task.lease_owner == self._server_id)
-            connection.execute(sa.update(maintenance_task).where(is_mine).values(lease_owner=None, lease_until=None))
+            given_back: dict[str, Any] = {"lease_owner": None, "lease_until": None}
+            if is_due_again:
+                given_back["next_due"] = self._clock.now()
+            connection.execute(sa.update(maintenance_task).where(is_mine).values(**given_back))
             return True
 
         return self._database.retrying(end)

@@ -20,7 +20,7 @@ from eguard.clock import Clock, SystemClock
 from eguard.errors import EguardError, FleetStoreError, ServerRefusalError
 from eguard.fleet.database import Database
 from eguard.server.principal import Principal
-from eguard.server.services.maintenance import LEASE_SECONDS, Claim, MaintenanceLedger
+from eguard.server.services.maintenance import CATCH_UP, LEASE_SECONDS, SCHEDULE, Claim, MaintenanceLedger
 from eguard.server.services.schedules import local_zone, parse_schedule
 from eguard.server.tasks.task import Task
 
@@ -32,6 +32,8 @@ POLL_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 4.0
 #: Leases are renewed this often, so that three renewals may fail before one is lost.
 _RENEW_SECONDS: Final = LEASE_SECONDS / 4.0
+
+_STOPPED: Final = "task_stopped"
 
 _log = structlog.get_logger("eguard.server")
 
@@ -185,7 +187,8 @@ class Scheduler:
         try:
             status, detail = self._outcome(claim.task_id)
             seconds = time.monotonic() - began
-            if self._ledger.finish(claim, status, detail):
+            is_cut_short = detail.get("code") == _STOPPED and claim.started_by in {SCHEDULE, CATCH_UP}
+            if self._ledger.finish(claim, status, detail, is_due_again=is_cut_short):
                 log.info("maintenance task ended", status=status, seconds=round(seconds, 3))
             else:
                 status = "lost"
@@ -218,7 +221,7 @@ class Scheduler:
 
         def step(_label: str, _done: int, _total: int) -> None:
             if self._stopping.is_set():
-                raise ServerRefusalError(503, "task_stopped", "the server is stopping")
+                raise ServerRefusalError(503, _STOPPED, "the server is stopping")
             with self._lock:
                 is_lost = task_id in self._lost
             if is_lost:

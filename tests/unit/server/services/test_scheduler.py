@@ -286,6 +286,20 @@ def test_stopping_ends_a_run_at_its_next_step(server, fleet, work):
     assert caught.value.status == 503
 
 
+def test_a_scheduled_run_that_was_cut_short_begins_again_with_the_next_server(server, work, clock):
+    work.may_end.clear()
+    scheduler = server()
+    clock.advance_to(NOW + 6 * HOUR)
+    assert work.began.wait(5.0)
+    scheduler.stop()
+    assert scheduler.runs("work")[0]["detail"]["code"] == "task_stopped"
+    work.may_end.set()
+    again = server()
+    runs = ended(again, 2)
+    assert sorted(run["status"] for run in runs) == ["failed", "success"]
+    assert again.tasks()[0]["next_due_unix"] == NOW + 12 * HOUR
+
+
 def test_a_changed_schedule_is_followed(server, clock):
     server().stop()
     scheduler = server(schedule="every 1h")
