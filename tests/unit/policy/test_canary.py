@@ -41,3 +41,9 @@ def test_nobody_is_in_at_zero_and_everybody_at_a_hundred():
     names = [f"agent-{index}" for index in range(2_000)]
     assert not any(in_canary(name, "r", 0) for name in names)
     assert all(in_canary(name, "r", 100) for name in names)
+
+
+def test_the_bucket_at_the_limit_is_out():
+    assert canary_bucket("agent-31bbb93f38b4", "mlops-rollout") == 8892
+    assert not in_canary("agent-31bbb93f38b4", "mlops-rollout", 88.92)
+    assert in_canary("agent-31bbb93f38b4", "mlops-rollout", 88.93)

@@ -291,6 +291,24 @@ def test_revisions_are_taken_once_when_several_servers_ask_at_the_same_time(one_
 
 
 @ON_BOTH
+def test_the_same_posted_by_several_at_once_is_one_revision(policies, ada):
+    start = threading.Barrier(4)
+    made = []
+
+    def post():
+        start.wait()
+        made.append(create(policies, ada)[1])
+
+    threads = [threading.Thread(target=post) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made) == [False, False, False, True]
+    assert len(policies.history("mlops-rollout")) == 1
+
+
+@ON_BOTH
 def test_the_preview_counts_the_real_cohort_of_active_agents(policies, ada, enrol):
     names = [f"agent-{index:04d}" for index in range(400)]
     enrol(*names[:200])

@@ -95,6 +95,18 @@ def test_everybody_who_waits_is_told_of_a_change_without_a_thread_each(here, ada
     assert here.board.waiting == 0
 
 
+def test_a_change_of_this_process_does_not_wait_for_the_next_look(here, ada, monkeypatch):
+    monkeypatch.setattr("eguard.server.services.policy_board.MAX_AGE_SECONDS", 60.0)
+
+    async def scenario():
+        waiter = asyncio.create_task(waiting(here, seconds=20.0))
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(change, here, ada)
+        return (await waiter)[0]
+
+    assert run(here, scenario)
+
+
 def test_a_change_by_another_server_is_noticed(here, database, tmp_path, ada):
     elsewhere = open_policies(database, SystemClock(), tmp_path / "keys")
 

@@ -327,10 +327,25 @@ def test_two_that_advance_at_once_make_one_step(fleet, monkeypatch):
         fleet.advance()
         return seen
 
-    if not fleet.database.is_server:  # the reader's transaction is open: SQLite's writer does not mind
-        monkeypatch.setattr(type(fleet.rollouts), "_look", meanwhile)
-        assert refusal(fleet.advance)[0] == "rollout_changed"
-        assert fleet.stage()["stage_percent"] == 1.0
+    monkeypatch.setattr(type(fleet.rollouts), "_look", meanwhile)
+    assert refusal(fleet.advance)[0] == "rollout_changed"
+    assert fleet.stage()["stage_percent"] == 1.0
+
+
+def test_a_freeze_while_the_checks_are_made_counts(fleet, monkeypatch):
+    fleet.post(0)
+    fleet.pass_time(HALF_AN_HOUR)
+    look = type(fleet.rollouts)._look
+
+    def meanwhile(rollouts, connection, policy_id):
+        seen = look(rollouts, connection, policy_id)
+        monkeypatch.undo()
+        fleet.rollouts.freeze(fleet.ada, "drift")
+        return seen
+
+    monkeypatch.setattr(type(fleet.rollouts), "_look", meanwhile)
+    assert refusal(fleet.advance)[0] == "rollout_changed"
+    assert fleet.stage()["stage_percent"] == 0.0
 
 
 def test_the_kill_switch_stops_one_policy(fleet):
@@ -366,6 +381,16 @@ def test_the_kill_switch_stops_everything_at_once(fleet):
     again = fleet.rollouts.kill(fleet.ada, "everything")
     assert again == {"revisions": [], "frozen": []}
     assert fleet.actions().count("policy.kill") == 1
+
+
+def test_the_latest_version_stays_the_latest_when_an_older_one_is_stopped(fleet):
+    fleet.post(100)
+    off = {"baseline_upload_enabled": False, "fleet_seed_enabled": False, "bundle_canary_percent": 9}
+    fleet.policies.create(fleet.ada, POLICY, "v2", parse_policy_document(off))
+    answered = fleet.rollouts.kill(fleet.ada, "stop", POLICY)
+    assert [each["policy_version"] for each in answered["revisions"]] == ["v1", "v2"]
+    assert fleet.policies.get(POLICY).policy_version == "v2"
+    assert fleet.policies.payload_for(AGENTS[0]).policy["bundle_canary_percent"] == 9
 
 
 @ON_BOTH
