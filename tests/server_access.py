@@ -56,12 +56,12 @@ def connected(place, port, certificate=None, timeout=30):
 
 
 def read_answers(connection):
-    """Return all that a server sends until it ends the connection."""
+    """Return all that a server sends until it ends the connection, or says nothing for the connection's timeout."""
     data = b""
     try:
         while chunk := connection.recv(65_536):
             data += chunk
-    except (ConnectionResetError, ssl.SSLEOFError):
+    except (ConnectionResetError, ssl.SSLEOFError, TimeoutError):
         pass
     return data
 

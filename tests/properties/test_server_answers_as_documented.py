@@ -86,7 +86,7 @@ def test_every_answer_is_one_that_the_document_names(label, ask, place):
 
     @seed(SEED)
     @settings(
-        max_examples=max(2, CASES // len(operations())),
+        max_examples=max(2, -(-CASES // len(operations()))),
         database=None,
         deadline=None,
         phases=[Phase.generate],
