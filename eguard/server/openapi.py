@@ -38,7 +38,7 @@ _AUDIENCES: Final[dict[Callable[..., Any], tuple[str, list[dict[str, list[str]]]
 }
 _SCHEMES: Final = {
     "agentCertificate": {"type": "mutualTLS", "description": "The certificate of an enrolled agent."},
-    "accessToken": {"type": "http", "scheme": "bearer", "description": "Made by `eguard server access-token`."},
+    "accessToken": {"type": "http", "scheme": "bearer", "description": "Made by `eguard server token access create`."},
     "session": {
         "type": "apiKey",
         "in": "cookie",
