@@ -67,8 +67,12 @@ class Whitelist:
             revision = _take_revision(connection)  # also the lock that puts changes of the whitelist in a row
             self._refuse_conflicts(connection, row, now)
             connection.execute(sa.insert(endpoint_whitelist).values(**row))
+            stored = connection.execute(
+                sa.select(endpoint_whitelist).where(endpoint_whitelist.c.entry_id == row["entry_id"])
+            )
+            shown = _shown(dict(stored.mappings().one()), now)  # times as they are kept, to the microsecond
             _record(connection, principal, "create", {**row, "revision": revision}, now)
-            return _shown(row, now)
+            return shown
 
         return self._database.retrying(add)
 

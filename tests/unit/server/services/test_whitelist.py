@@ -161,6 +161,12 @@ def test_an_expired_entry_is_listed_as_such_and_may_be_made_again(whitelist, clo
     assert whitelist.entries(kind="hash") == []
 
 
+def test_what_is_answered_is_what_is_listed(fleet):
+    whitelist = Whitelist(fleet, SimulatedClock(1_795_426_411.6513422))  # more digits than a database keeps
+    made = whitelist.create(ADMIN, request(expires_at_unix=1_795_426_500.1234567))
+    assert whitelist.entries() == [made]
+
+
 def test_keys_that_differ_in_case_or_normal_form_are_two_entries(fleet, whitelist):
     for value in ("é:x", "e\u0301:x", "E:x", "e:x", "e:x "):
         whitelist.create(ADMIN, request(value=value))
