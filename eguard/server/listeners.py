@@ -35,6 +35,7 @@ ADMINISTRATION: Final = "administration"
 
 KEEP_ALIVE_SECONDS: Final = 75
 DRAIN_SECONDS: Final = 4
+_LAST_SECONDS: Final = 1.0
 _HANDSHAKE_SECONDS: Final = 15.0
 _RELOAD_SECONDS: Final = 5.0
 _BACKLOG: Final = 4096
@@ -141,6 +142,12 @@ class PeerProtocol(HttpToolsProtocol):
         self._disarm()
         super().on_message_complete()
 
+    def shutdown(self) -> None:
+        """End the connection once its answer is out; a request that is still arriving gets a second for the rest."""
+        super().shutdown()
+        if self._deadline is not None:
+            self._arm(_LAST_SECONDS)
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
         if self._is_head_too_large:
@@ -151,9 +158,9 @@ class PeerProtocol(HttpToolsProtocol):
     def _refuse_head(self) -> None:
         self._refuse(431, "head_too_large", f"request line and header fields have more than {MAX_HEAD_BYTES} bytes")
 
-    def _arm(self) -> None:
+    def _arm(self, seconds: float | None = None) -> None:
         self._disarm()
-        self._deadline = self.loop.call_later(self.deadline_seconds, self._expire)
+        self._deadline = self.loop.call_later(self.deadline_seconds if seconds is None else seconds, self._expire)
 
     def _disarm(self) -> None:
         if self._deadline is not None:
@@ -164,7 +171,7 @@ class PeerProtocol(HttpToolsProtocol):
         if self.transport is None or self.transport.is_closing():
             return
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-            self._refuse(408, "request_timeout", f"the request did not arrive within {self.deadline_seconds:g} s")
+            self._refuse(408, "request_timeout", "the request did not arrive in time")
         else:
             self.transport.close()
 
