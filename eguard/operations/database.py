@@ -10,6 +10,7 @@ from eguard.errors import FleetStoreError
 from eguard.operations.check import Finding, failed, ok, skipped
 from eguard.operations.examination import Examination
 from eguard.settings.origins import redact_password
+from eguard.settings.server import DATABASE_NAME
 
 if TYPE_CHECKING:
     from eguard.fleet.database import Database
@@ -19,12 +20,19 @@ _MIGRATE: Final = "eguard server migrate"
 
 def check_database(examination: Examination) -> Finding:
     """Check that the fleet database answers and has the tables of this version."""
-    url = examination.server_settings.database_url
+    url = url_of(examination)
     if not url:
-        return skipped("EGUARD_DATABASE_URL is not set; an agent needs no database")
+        return skipped("EGUARD_DATABASE_URL is not set, and this machine keeps no server; an agent needs no database")
     if find_spec("sqlalchemy") is None:
         return skipped("SQLAlchemy is not installed; a server needs it: pip install 'eguard[server]'")
     return _look(url)
+
+
+def url_of(examination: Examination) -> str:
+    """Return the URL of the fleet database that this machine works with; empty if it has none."""
+    server = examination.server_settings
+    is_embedded = (server.server_state_path / DATABASE_NAME).exists()
+    return server.fleet_url if server.database_url or is_embedded else ""
 
 
 def _look(url: str) -> Finding:

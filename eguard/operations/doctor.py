@@ -33,13 +33,17 @@ _MACHINE: Final = {
     "software": ("settings", "python", "packages"),
     "kernel": ("kernel", "btf", "kernel_headers", "tracefs", "bcc", "tracepoints"),
 }
-_AGENT: Final = {
-    "transport": ("transport", "tls_files", "tls_certificate", "tls_authority"),
-    "server": ("server_name", "server_connect", "server_tls"),
-    "database": ("database",),
-    "exchange": ("baseline_upload", "fleet_seed"),
-    "bundles": ("bundle_signature", "bundle_expiry", "bundle_content"),
-}
+_AGENT: Final = (
+    ("enrolment", ("enrolment",)),
+    ("transport", ("transport", "tls_files", "tls_certificate", "tls_authority")),
+    ("server", ("server_name", "server_connect", "server_tls")),
+    ("enrolment", ("server_identity",)),
+    ("control_plane", ("policy", "heartbeat", "control_plane")),
+)
+_EXCHANGE: Final = (
+    ("exchange", ("baseline_upload", "fleet_seed")),
+    ("bundles", ("bundle_signature", "bundle_expiry", "bundle_content")),
+)
 #: Every check by its stable name. Later ones look at what earlier ones found.
 CHECKS: Final[Mapping[str, CheckEntry]] = {
     **{name: CheckEntry(module, needs_settings=False) for module, names in _MACHINE.items() for name in names},
@@ -54,7 +58,10 @@ CHECKS: Final[Mapping[str, CheckEntry]] = {
     "disk_space": CheckEntry("state_folder"),
     "baseline_store": CheckEntry("kept_data"),
     "alert_buffer": CheckEntry("kept_data"),
-    **{name: CheckEntry(module) for module, names in _AGENT.items() for name in names},
+    **{name: CheckEntry(module) for module, names in _AGENT for name in names},
+    "database": CheckEntry("database", needs_settings=False),
+    "server_certificate": CheckEntry("server_side", needs_settings=False),
+    **{name: CheckEntry(module) for module, names in _EXCHANGE for name in names},
 }
 
 

@@ -16,6 +16,9 @@ from eguard.settings import AgentSettings, ServerSettings
 if TYPE_CHECKING:
     from eguard.baseline.recovery import Recovered
     from eguard.operations.bundle_look import BundleLook
+    from eguard.operations.policy_look import PolicyLook
+    from eguard.operations.server_questions import ServerQuestions
+    from eguard.operations.status_look import StatusLook
     from eguard.sensor import Availability
 
 OSRELEASE: Final = "proc/sys/kernel/osrelease"
@@ -45,6 +48,10 @@ class Examination:
     ----------
     found : dict of str to Finding
         What the checks before this one found.
+    enrolment_error : EguardError, optional
+        Why the enrolment cannot be used; known once `settings` was asked for.
+    is_enrolment_closed : bool
+        Whether this user may not look at it.
     """
 
     def __init__(
@@ -59,6 +66,8 @@ class Examination:
         skip_sensors: bool = False,
     ) -> None:
         self._settings = settings
+        self.enrolment_error: EguardError | None = None
+        self.is_enrolment_closed = False
         self.server_settings = server_settings or ServerSettings()
         self.settings_error = settings_error
         self.config = config
@@ -73,10 +82,40 @@ class Examination:
         return self._settings is not None
 
     @property
-    def settings(self) -> AgentSettings:
-        """Return the agent's settings; only checks that need them ask, and only where they could be read."""
+    def written_settings(self) -> AgentSettings:
+        """Return the agent's settings as environment and file have them, without the enrolment."""
         assert self._settings is not None
         return self._settings
+
+    @cached_property
+    def settings(self) -> AgentSettings:
+        """Return the settings that the agent works with: those of its enrolment in the place of what is not set.
+
+        Only checks that need them ask, and only where they could be read.
+        """
+        from eguard.agent.control.credentials import TlsFiles  # noqa: PLC0415 - needs more than the base package
+        from eguard.agent.control.enrolment_files import with_enrolment  # noqa: PLC0415 - as above
+
+        settings = self.written_settings
+        try:
+            settings = with_enrolment(settings)
+            files = TlsFiles.of(settings)
+            named = {"tls_cert": files.certificate, "tls_ca": files.authority}
+            if settings.tls_key is None and files.key.exists() and b"PRIVATE KEY" in files.key.read_bytes():
+                named["tls_key"] = files.key
+            return settings.model_copy(update={name: path for name, path in named.items() if path.exists()})
+        except PermissionError:
+            self.is_enrolment_closed = True
+        except EguardError as error:
+            self.enrolment_error = error
+        return settings
+
+    @property
+    def alone(self) -> str:
+        """Return why there is no server to look at."""
+        if self.settings.server or not self.is_enrolment_closed:
+            return "EGUARD_SERVER is not set and this machine is not enrolled: this agent works alone"
+        return f"{self.settings.tls_folder} is closed to this user. Run it as the agent's user: sudo eguard doctor"
 
     @property
     def requires_ebpf(self) -> bool:
@@ -122,6 +161,33 @@ class Examination:
     def store(self) -> StoreLook:
         """Read the baseline store once."""
         return StoreLook(self.settings.baseline_folder)
+
+    @cached_property
+    def status(self) -> StatusLook:
+        """Read what an agent wrote of itself last."""
+        from eguard.operations.status_look import look_at_status  # noqa: PLC0415 - as above
+
+        return look_at_status(self.settings.state_path, self.clock.now())
+
+    @cached_property
+    def policy(self) -> PolicyLook:
+        """Read and verify the kept policy, and ask the server for its own."""
+        from eguard.operations.policy_look import look_at_policy  # noqa: PLC0415 - as above
+
+        return look_at_policy(self)
+
+    @cached_property
+    def questions(self) -> ServerQuestions:
+        """Return who asks the server as the agent would."""
+        from eguard.operations.server_questions import ServerQuestions  # noqa: PLC0415 - as above
+
+        return ServerQuestions(self.settings)
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether nothing that was found speaks against asking the server as the agent."""
+        way = ("server_name", "server_connect", "server_tls", "server_identity")
+        return bool(self.settings.server) and all(self.passed(name) for name in way)
 
     @cached_property
     def bundle(self) -> BundleLook:

@@ -5,65 +5,71 @@ from __future__ import annotations
 from typing import Final
 
 from eguard.baseline.facts import BaselineStatus
-from eguard.errors import FleetStoreError
+from eguard.errors import EguardError, FleetStoreError, ServerRefusalError
 from eguard.operations.check import Finding, ok, skipped, warning
+from eguard.operations.database import count_fleet_rows, url_of
+from eguard.operations.enrolment import judge_refusal
 from eguard.operations.examination import Examination
+from eguard.operations.permission import allowance, refusal
+from eguard.wire.fleet import MAX_PAGE_BYTES, FleetPage, decode_fleet_page
 
-_PERCENT: Final = "not every agent is chosen: {:g} % are, by a hash of EGUARD_AGENT_ID"
+_START: Final = "Start the agent, or its service: sudo eguard agent run"
+_NO_BASELINE: Final = "Start the agent and let it learn; see the check baseline_store."
+_WAY: Final = "See the checks server_* and control_plane."
 
 
 def check_baseline_upload(examination: Examination) -> Finding:
-    """Check everything that an upload needs: switched on, in the canary, something new, and inside the caps."""
-    settings = examination.settings
-    if not settings.server:
-        return skipped("EGUARD_SERVER is not set: this agent works alone and uploads nothing")
-    switched_off = _switched_off(
-        "BASELINE_UPLOAD", is_enabled=settings.baseline_upload_enabled, percent=settings.baseline_upload_canary_percent
-    )
-    return switched_off or _judge_backlog(examination)
-
-
-def _switched_off(name: str, *, is_enabled: bool, percent: float) -> Finding | None:
-    """Return how the settings stop one direction of the exchange, None if they do not."""
-    if not is_enabled:
-        return warning(
-            f"EGUARD_{name}_ENABLED is off, and no policy lifts that",
-            f"Set EGUARD_{name}_ENABLED=true, then restart the agent.",
-        )
-    if percent <= 0:
-        return warning(
-            f"EGUARD_{name}_CANARY_PERCENT is 0, and no policy lifts that",
-            f"Set EGUARD_{name}_CANARY_PERCENT to a share above 0, then restart the agent.",
-        )
-    return None
+    """Check everything that an upload needs: allowed by all, something new, inside the caps, and an agent at work."""
+    if not examination.settings.server:
+        return skipped(f"{examination.alone} and uploads nothing")
+    return refusal(examination, "upload") or _judge_backlog(examination)
 
 
 def _judge_backlog(examination: Examination) -> Finding:
-    settings = examination.settings
-    if examination.store.recovered is None:
-        return warning(
-            "there is no readable baseline to upload from",
-            "Start the agent and let it learn; see the check baseline_store.",
-        )
+    settings, recovered = examination.settings, examination.store.recovered
+    if recovered is None:
+        return warning("there is no readable baseline to upload from", _NO_BASELINE)
+    status = recovered.facts.status.name.lower()
     dirty, bodies, unsendable = _pending(examination)
-    facts = examination.store.recovered.facts
-    if not dirty and not facts.uploaded_sequence:
-        return warning(
-            f"nothing was learned yet that could be uploaded (no dirty keys), status {facts.status.name.lower()}",
-            "Let the agent watch for a while: the events of a window that stays open are learned after "
-            f"EGUARD_SETTLE_SECONDS={settings.settle_seconds:g}, and what it holds only once it has a verdict.",
-        )
-    if not dirty:
-        return ok("everything learned is uploaded: no key has changed since (no dirty keys)")
     if unsendable:
         return warning(
             f"{len(unsendable)} of {dirty} changed keys fit no upload (a key too long, or a row over "
             f"EGUARD_BASELINE_UPLOAD_MAX_BYTES={settings.baseline_upload_max_bytes}), such as {unsendable[0][:80]!r}",
             "Raise EGUARD_BASELINE_UPLOAD_MAX_BYTES (1000000 is what a server takes by default), restart the agent.",
         )
-    percent = settings.baseline_upload_canary_percent
-    words = f"{dirty} changed keys wait, in {bodies} uploads of at most {settings.baseline_upload_max_bytes:,} bytes"
-    return ok(words if percent >= 100 else f"{words}; {_PERCENT.format(percent)}")
+    allowed = allowance(examination, "upload")
+    if dirty:
+        words = (
+            f"{dirty} changed keys wait, in {bodies} uploads of at most {settings.baseline_upload_max_bytes:,} bytes"
+        )
+        return _judge_waiting(examination, f"{words}; {allowed}; status {status}")
+    if not recovered.facts.uploaded_sequence:
+        return warning(
+            f"nothing was learned yet that could be uploaded (no dirty keys), status {status}; {allowed}",
+            "Let the agent watch for a while: the events of a window that stays open are learned after "
+            f"EGUARD_SETTLE_SECONDS={settings.settle_seconds:g}, and what it holds only once it has a verdict.",
+        )
+    return ok(
+        f"everything learned is uploaded: no key has changed since (no dirty keys); {allowed}; status {status}"
+    )  # fmt: skip
+
+
+def _judge_waiting(examination: Examination, words: str) -> Finding:
+    """Return whether what waits will leave, by what the agent says of its last uploads."""
+    status = examination.status
+    duty, uploads = status.duty("baseline upload"), status.control.uploads
+    if not status.is_running:
+        return warning(f"{words}. But {status.idle}", _START)
+    if duty.last_error:
+        return warning(f"{words}. But the latest upload failed: {duty.last_error}", _WAY)
+    if uploads.get("oversized", 0) or uploads.get("set_aside", 0):
+        return warning(
+            f"{words}. But the server refused {uploads.get('set_aside', 0)} profiles as they are, "
+            f"{uploads.get('oversized', 0)} times one as too large (payload_too_large)",
+            "See `server refused baseline profiles` and `baseline profile is too large to upload` in the agent's log; "
+            "the server's cap is EGUARD_UPLOAD_MAX_BYTES there.",
+        )
+    return ok(f"{words}; the agent looks every {examination.settings.baseline_upload_seconds:g} s")
 
 
 def _pending(examination: Examination) -> tuple[int, int, list[str]]:
@@ -78,52 +84,73 @@ def _pending(examination: Examination) -> tuple[int, int, list[str]]:
 
 
 def check_fleet_seed(examination: Examination) -> Finding:
-    """Check everything that a seed needs: switched on, in the canary, a status that takes one, and rows to take."""
-    settings = examination.settings
-    if not settings.server:
-        return skipped("EGUARD_SERVER is not set: this agent works alone and gets no seeds")
-    switched_off = _switched_off(
-        "FLEET_SEED", is_enabled=settings.fleet_seed_enabled, percent=settings.fleet_seed_canary_percent
-    )
-    return switched_off or _judge_seeds(examination)
+    """Check everything that a seed needs: allowed by all, a status that takes one, and rows to take."""
+    if not examination.settings.server:
+        return skipped(f"{examination.alone} and gets no seeds")
+    return refusal(examination, "seed") or _judge_rows(examination)
 
 
-def _judge_seeds(examination: Examination) -> Finding:
-    published = _published_rows(examination)
-    if published == 0:
+def _judge_rows(examination: Examination) -> Finding:
+    try:
+        page = _first_page(examination) if examination.may_ask else None
+        unasked = "the server was not asked for its rows"
+    except ServerRefusalError as error:
+        return judge_refusal(error, examination.settings.agent_id)
+    except EguardError as error:
+        page, unasked = None, f"the server could not be asked for its rows ({error.message})"
+    if page is not None and not page.seed_enabled:
         return warning(
-            "the fleet database publishes no rows (fleet_baseline is empty)",
-            "At least three agents must have uploaded a key, and an aggregation must have run since.",
+            "the server gives this agent no seeds (seed_enabled=false), though the policy that it has here allows them",
+            "See the check policy, and what the server sends this agent: eguard policy show --agent "
+            f"{examination.settings.agent_id}",
         )
+    rows = _rows_in_database(examination) if page is None else len(page.fleet_baselines)
+    if rows == 0:
+        return warning(
+            f"the {'fleet database' if page is None else 'server'} publishes no rows (fleet_baseline is empty)",
+            "Enough agents must have uploaded a key (EGUARD_AGGREGATION_MIN_AGENTS on the server, enrolled for "
+            "EGUARD_AGGREGATION_MIN_AGENT_AGE_SECONDS), and an aggregation must have run since: eguard fleet aggregate",
+        )
+    if page is not None:
+        return _judge_seeds(examination, f"the server has rows of generation {page.generation}")
+    return _judge_seeds(examination, unasked if rows is None else f"the fleet publishes {rows} rows")
+
+
+def _judge_seeds(examination: Examination, published: str) -> Finding:
     recovered = examination.store.recovered
     if recovered is None:
-        return warning(
-            "there is no readable baseline to seed",
-            "Start the agent and let it learn; see the check baseline_store.",
-        )
+        return warning("there is no readable baseline to seed", _NO_BASELINE)
     seeds, status = recovered.table.seeds, recovered.facts.status
-    there = "" if published is None else f"; the fleet publishes {published} rows"
+    words = f"status {status.name.lower()}; {published}; {allowance(examination, 'seed')}"
     if len(seeds):
-        return ok(f"{len(seeds)} seeds of generation {seeds.generation} are there, status {status.name.lower()}{there}")
+        return ok(f"{len(seeds)} seeds of generation {seeds.generation} are there; {words}")
     if status is BaselineStatus.ACTIVE:
-        return ok(f"the baseline is active, and seeds are taken only while it is learning or stale{there}")
-    percent = examination.settings.fleet_seed_canary_percent
-    chosen = "" if percent >= 100 else f"; {_PERCENT.format(percent)}"
+        return ok(f"the baseline is active, and seeds are taken only while it is learning or stale; {words}")
+    wanted = f"seeds are wanted, and none was ever applied; {words}"
+    look = examination.status
+    if not look.is_running:
+        return warning(f"{wanted}. But {look.idle}", _START)
+    error = look.duty("fleet seeds").last_error
+    if error:
+        return warning(f"{wanted}. But the latest look failed: {error}", _WAY)
     return warning(
-        f"status {status.name.lower()}, so seeds are wanted, and none was ever applied{there}{chosen}",
-        "See that the server can be reached (checks server_*) and has rows in fleet_baseline: run this check on the "
-        "server with EGUARD_DATABASE_URL set, which counts them.",
+        wanted,
+        f"The agent looks every EGUARD_FLEET_SEED_SECONDS={examination.settings.fleet_seed_seconds:g}: if nothing has "
+        "changed after that, see the checks server_* and `applied fleet baseline seed profiles` in its log.",
     )
 
 
-def _published_rows(examination: Examination) -> int | None:
+def _first_page(examination: Examination) -> FleetPage:
+    answer = examination.questions.ask("/endpoint/baseline/fleet", {"limit": 1}, max_bytes=MAX_PAGE_BYTES)
+    return decode_fleet_page(answer.body)
+
+
+def _rows_in_database(examination: Examination) -> int | None:
     """Return the rows of the current generation, None where the fleet database is not at hand."""
-    url = examination.server_settings.database_url
+    url = url_of(examination)
     if not url or not examination.passed("database"):
         return None
     try:
-        from eguard.operations.database import count_fleet_rows  # noqa: PLC0415 - SQLAlchemy may be missing
-
         return count_fleet_rows(url)
     except (ModuleNotFoundError, FleetStoreError):
         return None

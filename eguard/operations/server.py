@@ -13,16 +13,16 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from eguard.operations.check import Finding, State, failed, ok, skipped, warning
+from eguard.operations.control_plane import SKEW_SECONDS
 from eguard.operations.examination import Examination
+from eguard.operations.refused_handshake import judge_alert, judge_hang_up
 
-TIMEOUT_SECONDS: Final = 5.0
+#: The whole way to a server that swallows packets is to be looked at within five seconds.
+TIMEOUT_SECONDS: Final = 3.0
 #: How long a refusal of the certificate is waited for. Servers that send session tickets end the wait at once.
 _REFUSAL_SECONDS: Final = 0.5
 _DEFAULT_PORT: Final = 443
 _ANSWER_BYTES: Final = 4096
-#: A difference that makes fresh certificates and heartbeats look wrong.
-_SKEW_SECONDS: Final = 120.0
-_NO_SERVER: Final = "EGUARD_SERVER is not set: this agent works alone"
 _DNS: Final = "Correct EGUARD_SERVER, or the resolver: getent hosts {host}; cat /etc/resolv.conf"
 #: OpenSSL's codes for a server certificate that does not verify (x509_vfy.h), and what helps.
 _REMEDIES: Final = {
@@ -65,7 +65,7 @@ def check_server_name(examination: Examination) -> Finding:
     """Check that the server's name resolves to addresses."""
     server = examination.settings.server
     if not server:
-        return skipped(_NO_SERVER)
+        return skipped(examination.alone)
     address = address_of(server)
     if address is None:
         return failed(f"EGUARD_SERVER={server} has no host, or a bad port", "Write EGUARD_SERVER=https://NAME:PORT.")
@@ -98,7 +98,7 @@ def _wanted(examination: Examination, needs: str) -> Address | None:
 
 
 def _nothing_to_try(examination: Examination, reason: str) -> Finding:
-    return skipped(reason if examination.settings.server else _NO_SERVER)
+    return skipped(reason if examination.settings.server else examination.alone)
 
 
 def _refusal(address: Address, error: OSError) -> Finding:
@@ -146,19 +146,19 @@ def _shake_hands(examination: Examination, address: Address, context: ssl.SSLCon
             socket.create_connection((address.host, address.port), TIMEOUT_SECONDS) as plain,
             context.wrap_socket(plain, server_hostname=address.host) as secured,
         ):
-            return _judge_answer(examination, secured, _ask(secured, address))
+            answer = _ask(secured, address)
+            if answer == b"":
+                return judge_hang_up(examination, address.host, address.port)
+            return _judge_answer(examination, secured, answer or b"")
     except ssl.SSLCertVerificationError as error:
         return failed(
             f"the server's certificate does not verify: {error.verify_message}",
             _REMEDIES.get(error.verify_code, "Compare EGUARD_TLS_CA with the authority that issued it."),
         )
     except (ssl.SSLEOFError, ConnectionResetError, BrokenPipeError):
-        return failed(
-            "the server closed the connection during the handshake or right after it; some refuse a certificate so",
-            "See the server's log and the checks tls_*; is anything between the two that ends TLS?",
-        )
+        return judge_hang_up(examination, address.host, address.port)
     except ssl.SSLError as error:
-        return _handshake_failure(error)
+        return judge_alert(error)
     except OSError as error:
         return _refusal(address, error)
 
@@ -173,8 +173,8 @@ def _context(examination: Examination) -> ssl.SSLContext:
     return context
 
 
-def _ask(secured: ssl.SSLSocket, address: Address) -> bytes:
-    """Ask for the server's health, and return the beginning of its answer.
+def _ask(secured: ssl.SSLSocket, address: Address) -> bytes | None:
+    """Ask for the server's health, and return the beginning of its answer; None if it lets us wait.
 
     With TLS 1.3 a server refuses a client's certificate only after the client's handshake is done. What it says then is
     read before anything is sent: data that meets a closed connection would wipe it out.
@@ -189,7 +189,7 @@ def _ask(secured: ssl.SSLSocket, address: Address) -> bytes:
     try:
         return secured.recv(_ANSWER_BYTES)
     except TimeoutError:
-        return b""
+        return None
 
 
 def _judge_answer(examination: Examination, secured: ssl.SSLSocket, answer: bytes) -> Finding:
@@ -202,7 +202,7 @@ def _judge_answer(examination: Examination, secured: ssl.SSLSocket, answer: byte
     head, *lines = answer.split(b"\r\n\r\n")[0].decode("ascii", "replace").split("\r\n")
     dates = [line.partition(":")[2].strip() for line in lines if line.lower().startswith("date:")]
     skew = _skew_seconds(dates[0], examination.clock.now()) if dates else 0.0
-    if abs(skew) > _SKEW_SECONDS:
+    if abs(skew) > SKEW_SECONDS:
         return warning(
             f"{words}, {head}; this machine's clock is {abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} the "
             "server's",
@@ -217,16 +217,3 @@ def _skew_seconds(date: str, now: float) -> float:
         return now - parsedate_to_datetime(date).timestamp()
     except (ValueError, TypeError, OverflowError):
         return 0.0
-
-
-def _handshake_failure(error: ssl.SSLError) -> Finding:
-    reason = (error.reason or str(error)).replace("_", " ").lower()
-    if "alert" in reason and ("certificate" in reason or "unknown ca" in reason or "access denied" in reason):
-        return failed(
-            f"the server refuses this agent's certificate: {reason.rpartition('alert ')[2]}",
-            "See the checks tls_certificate and tls_authority; if both are fine, the server trusts another authority: "
-            "issue the agent a certificate from one that it trusts.",
-        )
-    if "wrong version number" in reason or "http request" in reason:
-        return failed("the server does not speak TLS at this port", "Correct the port in EGUARD_SERVER.")
-    return failed(f"the TLS handshake failed: {reason}", "See the server's log, and compare the TLS versions of both.")

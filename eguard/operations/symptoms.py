@@ -19,11 +19,38 @@ SYMPTOMS: Final = (
         "feature 'ebpf-libbpf' is disabled in this build",
         ("ebpf", "privileges", "kernel", "bcc", "kernel_headers", "tracefs", "tracepoints", "btf", "sensor"),
     ),
-    Symptom("baseline upload does not run", ("baseline_upload", "baseline_store", "transport", "server_tls")),
-    Symptom("fleet seed never applies", ("fleet_seed", "baseline_store", "server_tls", "database")),
+    Symptom(
+        "baseline upload does not run",
+        (
+            "baseline_upload",
+            "policy",
+            "baseline_store",
+            "transport",
+            "server_tls",
+            "server_identity",
+            "heartbeat",
+            "control_plane",
+        ),
+    ),
+    Symptom(
+        "fleet seed never applies",
+        ("fleet_seed", "policy", "baseline_store", "server_tls", "server_identity", "control_plane", "database"),
+    ),
     Symptom(
         "signature/count warnings from threat-intel bundle",
         ("bundle_signature", "bundle_content", "bundle_expiry", "clock"),
     ),
-    Symptom("non-mTLS transport in production", ("transport", "tls_files", "tls_certificate", "tls_authority")),
+    Symptom(
+        "non-mTLS transport in production",
+        (
+            "enrolment",
+            "transport",
+            "tls_files",
+            "tls_certificate",
+            "tls_authority",
+            "server_tls",
+            "server_identity",
+            "server_certificate",
+        ),
+    ),
 )

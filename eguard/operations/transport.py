@@ -10,6 +10,7 @@ from typing import Final
 
 from cryptography import x509
 
+from eguard.agent.control.enrol import RENEWAL_FRACTION
 from eguard.errors import ConfigError
 from eguard.operations.certificates import (
     begins_in_days,
@@ -22,12 +23,17 @@ from eguard.operations.certificates import (
     why_refused,
 )
 from eguard.operations.check import Finding, State, failed, ok, skipped, warning
+from eguard.operations.enrolment import ENROL
 from eguard.operations.examination import Examination
+from eguard.operations.status_look import duration
+from eguard.wire.agent_name import certificate_name
 
 _EXPIRY_WARNING_DAYS: Final = 30
+#: The agent looks every hour whether its certificate is to be renewed.
+_RENEWAL_GRACE_SECONDS: Final = 4 * 3600.0
 _OTHERS: Final = 0o077
-_RENEW: Final = "Issue a new certificate for this agent, replace the files, and restart it."
-_NO_SERVER: Final = "EGUARD_SERVER is not set: this agent works alone"
+_RENEW: Final = "Issue a new certificate for this agent and replace the files; the agent reads them anew."
+_ENROL_AGAIN: Final = "Enrol this machine again: sudo eguard agent enroll --force ... with a new token."
 _NO_FILES: Final = "no certificate is set"
 
 
@@ -35,12 +41,12 @@ def check_transport(examination: Examination) -> Finding:
     """Check that the server is reached by mutual TLS and in no other way."""
     settings = examination.settings
     if not settings.server:
-        return skipped(_NO_SERVER)
+        return skipped(examination.alone)
     scheme, separator, _ = settings.server.partition("://")
     if separator and scheme.lower() == "http":
         return failed(
             f"non-mTLS transport: EGUARD_SERVER={settings.server} is not encrypted",
-            "Write EGUARD_SERVER=https://... and set EGUARD_TLS_CERT, EGUARD_TLS_KEY and EGUARD_TLS_CA.",
+            f"Write EGUARD_SERVER=https://NAME:PORT, and enrol this machine: {ENROL}",
         )
     if not separator or scheme.lower() != "https":
         return failed(
@@ -49,13 +55,15 @@ def check_transport(examination: Examination) -> Finding:
     missing = [variable for variable, path in _files(examination).items() if path is None]
     if missing:
         return failed(
-            f"non-mTLS transport: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set",
-            "Enrol this agent, put its certificate, key and the server's authority into files, and set all three.",
+            f"non-mTLS transport: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set, and there is "
+            "no enrolment to take the place",
+            f"Enrol this machine: {ENROL}. Or set EGUARD_TLS_CERT, EGUARD_TLS_KEY and EGUARD_TLS_CA.",
         )
     return ok(f"mutual TLS to {settings.server}")
 
 
 def _files(examination: Examination) -> dict[str, Path | None]:
+    """Return the three files: what is set, else what the enrolment wrote."""
     settings = examination.settings
     return {
         "EGUARD_TLS_CERT": settings.tls_cert,
@@ -105,10 +113,14 @@ def check_tls_certificate(examination: Examination) -> Finding:
             "Put the pair that was issued together in place: the agent's own certificate comes first in its file.",
         )
     names = names_of(certificate)
-    dated = judge_dates(certificate, examination.clock.now(), f"the certificate of {', '.join(names) or 'nobody'}")
+    what = f"the certificate of {', '.join(names) or 'nobody'}"
+    is_own = settings.tls_cert.parent == settings.tls_folder
+    dated = judge_dates(certificate, examination.clock.now(), what, _ENROL_AGAIN if is_own else _RENEW)
+    if is_own and (dated is None or dated.state is State.WARNING):
+        dated = _judge_renewal(examination, certificate, what)
     if dated is not None:
         return dated
-    if not any(settings.agent_id in {name, name.rsplit("/", 1)[-1], name.rsplit(":", 1)[-1]} for name in names):
+    if certificate_name(settings.agent_id)[1] not in names:
         return warning(
             f"the certificate names {', '.join(names) or 'nobody'}, and this agent is {settings.agent_id}: a server "
             "refuses what it sends under that name",
@@ -119,13 +131,34 @@ def check_tls_certificate(examination: Examination) -> Finding:
     return ok(f"for {', '.join(names)}, until {until} ({left:.0f} days)")
 
 
-def judge_dates(certificate: x509.Certificate, now_unix: float, what: str) -> Finding | None:
-    """Return what is wrong with a certificate's dates, None if nothing."""
+def _judge_renewal(examination: Examination, certificate: x509.Certificate, what: str) -> Finding | None:
+    """Return why an enrolment's certificate is not renewed though it is time; the agent does that by itself."""
+    begins, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+    overdue = examination.clock.now() - (begins + RENEWAL_FRACTION * (ends - begins))
+    if overdue <= 0:
+        return None
+    status = examination.status
+    words = (
+        f"{what} expires in {days_left(certificate, examination.clock.now()):.1f} days, and its renewal has been due "
+        f"for {duration(overdue)}"
+    )
+    error = status.duty("certificate renewal").last_error
+    if error:
+        return warning(f"{words}; it fails: {error}", "See the checks server_tls and server_identity.")
+    if not status.is_running:
+        return warning(f"{words}; {status.idle}", "Start the agent: it renews the certificate by itself.")
+    if overdue > _RENEWAL_GRACE_SECONDS:
+        return warning(words, f"See `certificate renewal` in the agent's log. {_ENROL_AGAIN}")
+    return None
+
+
+def judge_dates(certificate: x509.Certificate, now_unix: float, what: str, renew: str = _RENEW) -> Finding | None:
+    """Return what is wrong with a certificate's dates, None if nothing; `renew` says how to get the next one."""
     until = date_of(certificate.not_valid_after_utc)
     left = days_left(certificate, now_unix)
     if left <= 0:
         return failed(
-            f"{what} expired {-left:.1f} days ago, on {until}", f"{_RENEW} If that date is not past, see clock."
+            f"{what} expired {-left:.1f} days ago, on {until}", f"{renew} If that date is not past, see clock."
         )
     wait = begins_in_days(certificate, now_unix)
     if wait > 0:
@@ -134,7 +167,7 @@ def judge_dates(certificate: x509.Certificate, now_unix: float, what: str) -> Fi
             "See the check clock: this machine's clock, or that of the issuer, is wrong. Else wait.",
         )
     if left < _EXPIRY_WARNING_DAYS:
-        return warning(f"{what} expires in {left:.1f} days, on {until}", _RENEW)
+        return warning(f"{what} expires in {left:.1f} days, on {until}", renew)
     return None
 
 

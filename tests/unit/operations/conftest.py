@@ -9,13 +9,16 @@ from email.utils import formatdate
 from functools import cache
 from itertools import count
 
+import msgspec
 import numpy as np
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from eguard.agent.control.kept_policy import KeptPolicy
 from eguard.bundle import PROVENANCE_NAME, Repository, generate_keys
 from eguard.bundle.manifest import MANIFEST_FORMAT, MANIFEST_NAME, Manifest, describe_file
 from eguard.detection.content import load_content
@@ -25,11 +28,14 @@ from eguard.detection.gate import CalibrationGroup, calibration_to_json
 from eguard.detection.model import load_model
 from eguard.operations import Examination, run_checks
 from eguard.operations.kernel import required_tracepoints
+from eguard.policy import policy_key_id, public_key_text, sign_policy
 from eguard.settings import AgentSettings, ServerSettings
 from eguard.wire.canonical import canonical_json
+from eguard.wire.policy import PolicyPayload
 
 RELEASE = "6.1.0-21-amd64"
 AGENT = "agent-7"
+SERVER = "https://localhost:8443"
 
 
 @pytest.fixture(autouse=True)
@@ -49,12 +55,53 @@ def settings(tmp_path):
 
 
 @pytest.fixture
-def examine(settings):
+def examine(settings, tmp_path):
     """Run checks in order and return what the last one found."""
 
     def run(*names, with_settings=None, database_url="", **options):
-        examination = Examination(with_settings or settings(), ServerSettings(database_url=database_url), **options)
+        examination = Examination(
+            with_settings or settings(),
+            ServerSettings(database_url=database_url, server_state_path=tmp_path / "server"),
+            **options,
+        )
         return run_checks(examination, names)[-1]
+
+    return run
+
+
+@pytest.fixture
+def keep_policy(settings):
+    """Leave the policy behind that an agent of `SERVER` has in force."""
+
+    def run(document=None, *, revision=3, policy_id="mlops-rollout", agent_id=AGENT, damage=lambda signed: signed):
+        key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+        public = public_key_text(key)
+        payload = PolicyPayload(
+            revision=revision, mode_revision=0, policy_id=policy_id, policy_version="v1", rollout_id=policy_id,
+            agent_id=agent_id, group="default", policy=document or {},
+        )  # fmt: skip
+        kept = KeptPolicy(
+            signed=damage(sign_policy(payload, key)), trusted_keys={policy_key_id(public): public}, enrolment=SERVER
+        )
+        folder = settings().state_path / "control"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "policy.json").write_bytes(msgspec.json.encode(kept))
+
+    return run
+
+
+@pytest.fixture
+def write_status(settings):
+    """Leave a status file behind, as an agent that runs writes it."""
+
+    def run(*, duties=None, state="running", age_seconds=1.0, buffer=None, **control):
+        duties = {"heartbeat": {}} | (duties or {})
+        now = datetime.now(UTC).timestamp()
+        good = {"interval_seconds": 30.0, "runs_total": 9, "last_success_unix": now - 5.0, "last_error": ""}
+        control = {"server": SERVER, "duties": {name: good | duty for name, duty in duties.items()}, **control}
+        status = {"state": state, "written_at_unix": now - age_seconds, "control": control, "buffer": buffer}
+        settings().state_path.mkdir(exist_ok=True)
+        (settings().state_path / "status.json").write_bytes(msgspec.json.encode(status))
 
     return run
 

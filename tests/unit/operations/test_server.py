@@ -58,7 +58,7 @@ def test_a_closed_port_is_told(examine, to):
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (TimeoutError("timed out"), "did not answer within 5 s"),
+        (TimeoutError("timed out"), "did not answer within 3 s"),
         (OSError(101, "Network is unreachable"), "there is no route"),
         (PermissionError(1, "Operation not permitted"), "packet filter"),
     ],

@@ -45,7 +45,7 @@ def test_missing_settings_are_named(examine, settings, authority):
     found = examine("transport", with_settings=settings(server=SERVER, tls_ca=authority.file))
     assert (found.state, found.cause) == (
         "failed",
-        "non-mTLS transport: EGUARD_TLS_CERT, EGUARD_TLS_KEY are not set",
+        "non-mTLS transport: EGUARD_TLS_CERT, EGUARD_TLS_KEY are not set, and there is no enrolment to take the place",
     )
 
 
