@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
@@ -55,7 +56,16 @@ class BulkInsert:
         if not names:  # parameters by name, which the driver can take by position too, and faster
             names = _NAMED_PARAMETER.findall(text)
             text = _NAMED_PARAMETER.sub("%s", text)
-        return text, [(name, types[name].dialect_impl(dialect).bind_processor(dialect)) for name in names]
+        return text, [(name, _processor(types[name], dialect)) for name in names]
+
+
+def _processor(type_: sa.types.TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """Return what turns a value into what the driver takes; JSON goes straight to its writer."""
+    return _json_text if isinstance(type_, sa.JSON) else type_.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _json_text(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
 
 
 def _converted(values: Iterable[Any], process: Callable[[Any], Any] | None) -> Iterable[Any]:

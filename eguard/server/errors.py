@@ -27,6 +27,7 @@ _log = structlog.get_logger("eguard.server")
 
 _STORE_STATUS: Final = {
     "aggregation_running": 409,
+    "conflict": 409,
     "unknown_generation": 404,
     "pruned_generation": 404,
     "unknown_agent": 404,

@@ -125,12 +125,7 @@ def test_the_first_migration_makes_the_default_policy_and_the_counters(database)
         "migration",
     )
     assert row["created_at"] == NOW
-    assert row["document"] == {
-        "baseline_upload_enabled": True,
-        "fleet_seed_enabled": True,
-        "baseline_upload_canary_percent": 100,
-        "fleet_seed_canary_percent": 100,
-    }
+    assert row["document"] == {}
     assert counters == {"policy_revision": 1, "whitelist_revision": 0, "audit": 0, "fleet_generation": 0}
 
 

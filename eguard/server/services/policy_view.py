@@ -102,6 +102,12 @@ class PolicyView:
         place = state.places.get(agent_id)
         return None if place is None else state.chosen(agent_id, place).revision
 
+    def known(self, agent_id: str) -> Chosen | None:
+        """Return what `chosen` would if that needs no database now, none otherwise; it never waits."""
+        state = self._state
+        place = state.places.get(agent_id)
+        return state.chosen(agent_id, place) if place is not None and self._is_young() else None
+
     def _is_young(self) -> bool:
         return self._clock.monotonic() - self._read_at < MAX_AGE_SECONDS
 

@@ -10,7 +10,7 @@ from eguard.clock import Clock
 from eguard.errors import ServerRefusalError
 from eguard.policy import bucket_limit, canary_bucket, sign_policy
 from eguard.server.services.policy_keys import PolicyKeys, trusted_keys
-from eguard.server.services.policy_state import PolicyState
+from eguard.server.services.policy_state import Chosen, PolicyState
 from eguard.server.services.policy_view import PolicyView
 from eguard.wire.control import PolicyKey
 from eguard.wire.policy import PolicyPayload, SignedPolicy
@@ -50,15 +50,12 @@ class SentPolicies:
 
     def controls_for(self, agent_id: str) -> Controls:
         """Return what the server lets an agent do, as of at most half a second ago."""
-        chosen = self._view.chosen(agent_id)
-        document, bucket = chosen.policy.document, canary_bucket(agent_id, chosen.policy.rollout_id)
-        return Controls(
-            upload_enabled=document.baseline_upload_enabled is not False,
-            upload_in_canary=_is_in(bucket, document.baseline_upload_canary_percent),
-            seed_enabled=document.fleet_seed_enabled is not False,
-            seed_in_canary=_is_in(bucket, document.fleet_seed_canary_percent),
-            revision=chosen.revision,
-        )
+        return _controls(agent_id, self._view.chosen(agent_id))
+
+    def known_controls(self, agent_id: str) -> Controls | None:
+        """Return what `controls_for` would if that needs no database now, none otherwise; it never waits."""
+        chosen = self._view.known(agent_id)
+        return None if chosen is None else _controls(agent_id, chosen)
 
     def revision_for(self, agent_id: str) -> int:
         """Return the revision that an agent is sent."""
@@ -120,3 +117,14 @@ class SentPolicies:
 
 def _is_in(bucket: int, percent: float | None) -> bool:
     return percent is None or bucket < bucket_limit(percent)
+
+
+def _controls(agent_id: str, chosen: Chosen) -> Controls:
+    document, bucket = chosen.policy.document, canary_bucket(agent_id, chosen.policy.rollout_id)
+    return Controls(
+        upload_enabled=document.baseline_upload_enabled is not False,
+        upload_in_canary=_is_in(bucket, document.baseline_upload_canary_percent),
+        seed_enabled=document.fleet_seed_enabled is not False,
+        seed_in_canary=_is_in(bucket, document.fleet_seed_canary_percent),
+        revision=chosen.revision,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,12 +17,8 @@ down_revision: Final = None
 branch_labels: Final = None
 depends_on: Final = None
 
-_DEFAULT_POLICY: Final = {
-    "baseline_upload_enabled": True,
-    "fleet_seed_enabled": True,
-    "baseline_upload_canary_percent": 100,
-    "fleet_seed_canary_percent": 100,
-}
+#: It says nothing: what an agent's own settings say holds until an operator decides.
+_DEFAULT_POLICY: Final[dict[str, Any]] = {}
 _POLICY_COLUMNS: Final = {
     "revision": sa.BigInteger(),
     "policy_id": exact(64),
