@@ -264,6 +264,17 @@ def test_a_thousand_requests_in_one_go_hold_up_nobody(place, certificate, agent)
         assert min(seconds_of(agent, "POST", BEAT, heartbeat("a1")) for _ in range(3)) < 1.0
 
 
+def test_a_client_that_does_not_read_is_given_up_and_holds_up_nobody(place, certificate, agent):
+    """Answers of some 20 MB are more than the buffers of both sockets hold."""
+    requests = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+    with connected(place, place.running.admin_port, timeout=3 * DEADLINE_SECONDS) as connection:
+        connection.sendall(requests)
+        assert min(seconds_of(agent, "POST", BEAT, heartbeat("a1")) for _ in range(3)) < 1.0
+        time.sleep(1.5 * DEADLINE_SECONDS)
+        data = read_answers(connection)
+    assert 0 < data.count(b"HTTP/1.1 200 OK") < 100, "it was given up before the last answer"
+
+
 def test_connections_that_end_anywhere_in_a_request_leave_the_server_as_it_was(place, certificate, agent):
     body = heartbeat("a1")
     request = head(BEAT, f"Content-Length: {len(body)}") + body
@@ -272,3 +283,22 @@ def test_connections_that_end_anywhere_in_a_request_leave_the_server_as_it_was(p
             connection.sendall(request[:cut])
     assert seconds_of(agent, "POST", BEAT, body) < 5.0
     assert place.person().get(f"https://127.0.0.1:{place.running.admin_port}/readyz").status_code == 200
+
+
+def test_more_connections_than_there_is_room_for_are_sent_away_with_a_time_to_come_back(tmp_path):
+    with server_place(tmp_path, max_connections=3) as place, contextlib.ExitStack() as held:
+        for _ in range(3):
+            connection = held.enter_context(connected(place, place.running.agent_port))
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        with connected(place, place.running.agent_port) as late:
+            late.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            data = read_answers(late)
+        status, said, _ = split_answer(data)
+        assert (status, said["code"]) == (503, "busy")
+        assert b"retry-after: 5" in data.lower()
+        held.close()
+        time.sleep(0.2)
+        with connected(place, place.running.agent_port) as again:
+            again.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert again.recv(65_536).startswith(b"HTTP/1.1 200")

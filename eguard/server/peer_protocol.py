@@ -1,0 +1,146 @@
+"""HTTP/1.1 as the listeners speak it.
+
+What uvicorn does not do by itself is added to its protocol: the client's certificate is handed to the application, a
+request has to arrive within a deadline (a connection that drips one byte a second would hold its place for ever) and an
+answer has to be read within one, a head has a largest size, and whatever is refused before the application sees it is
+refused in the one form.
+
+References
+----------
+docs/adr/0012-server-stack.md, on what of uvicorn this leans on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from eguard.server.errors import error_body, error_response
+
+_LAST_SECONDS: Final = 1.0
+#: Largest request line with all header fields; the parser by itself collects a field for as long as it grows.
+MAX_HEAD_BYTES: Final = 65_536
+_CLOSE: Final = {"Connection": "close"}
+_PHRASES: Final = {
+    400: b"400 Bad Request",
+    408: b"408 Request Timeout",
+    431: b"431 Request Header Fields Too Large",
+}
+
+
+class PeerProtocol(HttpToolsProtocol):
+    """HTTP/1.1 that knows its peer's certificate and does not wait for ever."""
+
+    deadline_seconds: float = 15.0
+    max_connections: int = 12_000
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Note who connected."""
+        self._deadline: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
+        # How much of a head has come that is not complete; none once it is.
+        self._head_bytes: int | None = 0
+        self._is_head_too_large = False
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self.app = _overloaded
+        secured = transport.get_extra_info("ssl_object")
+        certificate = secured.getpeercert(binary_form=True) if secured is not None else None
+        self.app_state = {**self.app_state, "peer_certificate": certificate}
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadline with the connection."""
+        self._disarm()
+        if self._reading is not None:
+            self._reading.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what arrived, as long as the head of a request does not outgrow its limit."""
+        before = self._head_bytes
+        super().data_received(data)
+        if before is not None and self._head_bytes == before:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        """Begin a request: its head and body have until the deadline."""
+        super().on_message_begin()
+        self._head_bytes = 0
+        self._arm()
+
+    def on_headers_complete(self) -> None:
+        """Hand a request on, unless its head is too large."""
+        self._head_bytes = None
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            self._is_head_too_large = True
+            raise ValueError("the head is too large")  # ends the parser's work; `send_400_response` says why
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """End a request's arrival; how long its answer takes is the application's matter."""
+        self._disarm()
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read, but not for ever: its answers would be kept in memory."""
+        super().pause_writing()
+        self._reading = self.loop.call_later(self.deadline_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+        super().resume_writing()
+
+    def shutdown(self) -> None:
+        """End the connection once its answer is out; a request that is still arriving gets a second for the rest."""
+        super().shutdown()
+        if self._deadline is not None:
+            self._arm(_LAST_SECONDS)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP."""
+        if self._is_head_too_large:
+            self._refuse_head()
+        else:
+            self._refuse(400, "bad_request", msg)
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, "head_too_large", f"request line and header fields have more than {MAX_HEAD_BYTES} bytes")
+
+    def _arm(self, seconds: float | None = None) -> None:
+        self._disarm()
+        self._deadline = self.loop.call_later(self.deadline_seconds if seconds is None else seconds, self._expire)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expire(self) -> None:
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+            self._refuse(408, "request_timeout", "the request did not arrive in time")
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        if self.transport.is_closing():
+            return
+        body = error_body(status, code, message)
+        head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(head % (_PHRASES[status], len(body)) + body)
+        self.transport.close()
+
+
+async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
+    refusal = error_response(503, "busy", "the server holds as many connections as it can", headers=_CLOSE)
+    await refusal(scope, receive, send)
