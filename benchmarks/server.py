@@ -33,6 +33,7 @@ from eguard.server.pki.request import make_key_and_request
 from eguard.server.principal import Principal, Role
 from eguard.settings import ServerSettings
 from eguard.wire.baseline import BaselineBatch, BaselineRow, ContinuousMoments, Moments
+from eguard.wire.control import INCARNATION_HEADER
 
 BATCH_ROWS = 128
 UPLOADERS = 8
@@ -133,7 +134,7 @@ def upload_body(agent_id: str, sequence: int, rng: random.Random) -> bytes:
 
 def request_bytes(method: str, path: str, body: bytes = b"", token: str = "") -> bytes:
     """Return a whole request."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: server\r\nContent-Length: {len(body)}\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: server\r\nContent-Length: {len(body)}\r\n{INCARNATION_HEADER}: first\r\n"
     if token:
         head += f"Authorization: Bearer {token}\r\n"
     return head.encode() + b"\r\n" + body

@@ -10,6 +10,8 @@ import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eguard import __version__
@@ -18,7 +20,7 @@ from eguard.server.context import ServerContext
 from eguard.server.errors import answer_error, answer_http, answer_unexpected, answer_validation, error_response
 from eguard.server.listeners import AGENTS
 from eguard.server.openapi import DescribedApp
-from eguard.server.routers import ROUTERS
+from eguard.server.routers import DIRECT_ROUTES, ROUTERS, DirectRoute
 
 #: What agents may ask for at all; everything else is unknown at their port.
 _AGENT_PATHS: Final = ("/api/v1/endpoint/", "/api/v1/bundles/", "/healthz")
@@ -76,9 +78,13 @@ class Gate:
         answered = {"status": 500}
         wrapped = _with_headers(send, scope["path"], answered)
         try:
+            direct = DIRECT_ROUTES.get((scope["method"], scope["path"]))
             if scope["state"].get("listener") == AGENTS and not scope["path"].startswith(_AGENT_PATHS):
                 refusal = error_response(404, "not_found", "there is no such route at this port")
                 await refusal(scope, receive, wrapped)
+            elif direct is not None:
+                response = await self._answer(direct, Request(scope, receive))
+                await response(scope, receive, wrapped)
             else:
                 await self._app(scope, receive, wrapped)
         except Exception as error:  # the edge: whatever went wrong, the client gets a refusal and the log its cause
@@ -89,11 +95,19 @@ class Gate:
         finally:
             self._measure(scope, answered["status"], time.perf_counter() - started)
 
+    async def _answer(self, direct: DirectRoute, request: Request) -> Response:
+        try:
+            return await direct(request, self._context)
+        except EguardError as error:
+            return answer_error(request, error)
+
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:
         metrics = self._context.metrics
         if metrics is not None:
             route = scope.get("route")
-            metrics.observe_request(scope["method"], getattr(route, "path", "unknown"), status, seconds)
+            is_direct = (scope["method"], scope["path"]) in DIRECT_ROUTES
+            template = scope["path"] if is_direct else getattr(route, "path", "unknown")
+            metrics.observe_request(scope["method"], template, status, seconds)
 
 
 def _with_headers(send: Send, path: str, answered: dict[str, Any]) -> Callable[[Message], Any]:

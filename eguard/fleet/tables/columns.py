@@ -7,8 +7,8 @@ collation takes ``Bash``, ``bash`` and ``bash `` for one key), and times are UTC
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
@@ -43,10 +43,13 @@ class UtcTime(sa.types.TypeDecorator[float]):
         return None if value is None else value.replace(tzinfo=UTC).timestamp()
 
 
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the database keeps UTC without saying so
+
+
 def _sqlite_text(value: float | None) -> str | None:
     if value is None:
         return None
-    return datetime.fromtimestamp(value, UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    return (_EPOCH + timedelta(seconds=value)).isoformat(" ", "microseconds")
 
 
 def exact_text(length: int) -> sa.types.TypeEngine[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
 
+from eguard.server.context import ServerContext
 from eguard.server.routers import (
     access,
     audit,
@@ -43,3 +47,11 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     metrics.router,
 )
+
+DirectRoute = Callable[[Request, ServerContext], Awaitable[Response]]
+
+#: Routes so busy that finding them and resolving their dependencies would cost as much as a quarter of their work. They
+#: are declared like all others; this is the shorter way to the same function.
+DIRECT_ROUTES: Final[Mapping[tuple[str, str], DirectRoute]] = {
+    ("POST", f"{baseline.router.prefix}/baseline/batch"): baseline.take_batch_directly,
+}

@@ -156,7 +156,8 @@ async def _signed(context: ServerContext, agent_id: str, revision: int, wait_sec
         return int(await context.control(context.policies.revision_for, agent_id))
 
     if await context.policy_board.wait(agent_id, revision, wait_seconds, look):
-        return answer(await context.control(context.policies.signed_for, agent_id))
+        async with context.policy_board.turn:
+            return answer(await context.control(context.policies.signed_for, agent_id))
     return Response(status_code=204)
 
 

@@ -16,6 +16,8 @@ import structlog
 from eguard.errors import FleetStoreError
 from eguard.server.services.policy_view import MAX_AGE_SECONDS, PolicyView
 
+#: Policies signed at once: ten thousand agents that wake together leave threads to heartbeats, uploads and people.
+SIGNING_AT_ONCE: Final = 4
 #: Longest that an answer is withheld.
 MAX_WAIT_SECONDS: Final = 60.0
 
@@ -30,6 +32,11 @@ class PolicyBoard:
     view : PolicyView
         What is in force.
 
+    Attributes
+    ----------
+    turn : Semaphore
+        Whoever was woken takes it to have its policy signed.
+
     Notes
     -----
     Everything but `notify` belongs to one event loop: the one that `run` runs in.
@@ -42,6 +49,7 @@ class PolicyBoard:
         self._moved = asyncio.Event()
         self._is_closed = False
         self._waiting = 0
+        self.turn = asyncio.Semaphore(SIGNING_AT_ONCE)
         view.on_change(self.notify)
 
     @property
