@@ -4,6 +4,7 @@
 """
 
 import os
+import sys
 from functools import cache
 
 import pytest
@@ -26,6 +27,8 @@ CHECKS = [
     checks.response_schema_conformance,
     checks.response_headers_conformance,
 ]
+#: It stores the good rows of a batch and names the bad ones: 200 for what the schema does not allow.
+BY_ROWS = "POST /api/v1/endpoint/baseline/batch"
 ERROR_FIELDS = {"message", "code", "status", "errors"}
 
 
@@ -60,7 +63,10 @@ def ask(place):
     agents_way = {"session": agent, "cert": tuple(map(str, certificate)), "port": place.running.agent_port}
     admins_way = {"session": admin, "cert": None, "port": place.running.admin_port}
 
+    sent = []
+
     def call(case):
+        sent.append(case.operation.label)
         way = dict(agents_way if is_for_agents(case.operation) else admins_way)
         case.query.pop("wait", None)  # an answer that may be withheld for a minute
         speak_for_itself(case)
@@ -69,6 +75,7 @@ def ask(place):
 
     with agent, admin:
         yield call
+    sys.stdout.write(f"{len(sent)} cases sent\n")  # pytest -s
 
 
 def speak_for_itself(case):
@@ -80,6 +87,7 @@ def speak_for_itself(case):
 @pytest.mark.parametrize("label", operations())
 def test_every_answer_is_one_that_the_document_names(label, ask, place):
     operation = operations()[label]
+    held = CHECKS if label == BY_ROWS else [*CHECKS, checks.negative_data_rejection]
     strategy = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
     if operation.body or list(operation.iter_parameters()):
         strategy |= operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
@@ -95,7 +103,7 @@ def test_every_answer_is_one_that_the_document_names(label, ask, place):
     @given(strategy)
     def check(case):
         answer = ask(case)
-        case.validate_response(answer, checks=CHECKS)
+        case.validate_response(answer, checks=held)
         if answer.status_code >= 400 and label != "GET /readyz":
             said = answer.json()
             assert set(said) == ERROR_FIELDS
