@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from eguard.agent.control.bundle_fetcher import ControlFetcher
+from eguard.agent.control.client import ControlClient
+from eguard.agent.control.credentials import TlsFiles
+from eguard.agent.control.enrolment_files import BUNDLE_ROOT_NAME
 from eguard.agent.service import BUNDLE_STATE_NAME, DEFAULT_REPOSITORIES
 from eguard.agent.trusted_root import PIN_NAME, RootOfTrust
 from eguard.bundle.client import FLOOR_NAME, BundleClient, VerifiedBundle
 from eguard.errors import BundleError
+from eguard.operations.examination import Examination
 from eguard.settings import AgentSettings
 
 ROLES: Final = ("root", "timestamp", "snapshot", "targets", "nightly")
@@ -42,6 +47,8 @@ class BundleLook:
         The root was found beside what it signs, and this machine has never used it.
     days_left : dict of str to float
         Days until the newest metadata of each role expires, as the repository offers it, verified or not.
+    unasked : str
+        Why a repository that there is was not looked at.
     """
 
     repository: str
@@ -50,6 +57,7 @@ class BundleLook:
     trust: str = ""
     is_first_use: bool = False
     days_left: Mapping[str, float] = field(default_factory=dict)
+    unasked: str = ""
 
 
 def folder_of(repository: str) -> Path | None:
@@ -66,8 +74,12 @@ def folder_of(repository: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
-def look_at_bundle(settings: AgentSettings, now_unix: float) -> BundleLook:
+def look_at_bundle(examination: Examination) -> BundleLook:
     """Fetch and verify what the agent's repository offers, with the root and the versions that the agent knows."""
+    settings = examination.settings
+    root = settings.bundle_root or settings.tls_folder / BUNDLE_ROOT_NAME
+    if settings.server and not settings.bundle_repository and root.exists():
+        return _look_at_servers(examination, root)
     repository = settings.bundle_repository or next(
         (str(path) for path in DEFAULT_REPOSITORIES if (path / "metadata").is_dir()), ""
     )
@@ -80,6 +92,10 @@ def look_at_bundle(settings: AgentSettings, now_unix: float) -> BundleLook:
             remedy="Name a folder or a file:// address: EGUARD_BUNDLE_REPOSITORY.",
         )
         return BundleLook(repository, error=problem)
+    return _look_at_folder(settings, repository, folder, examination.clock.now())
+
+
+def _look_at_folder(settings: AgentSettings, repository: str, folder: Path, now_unix: float) -> BundleLook:
     state = settings.state_path / BUNDLE_STATE_NAME
     is_pinned = (state / PIN_NAME).exists()
     trust = str(settings.bundle_root or (state / PIN_NAME if is_pinned else "the repository's own first root"))
@@ -87,7 +103,9 @@ def look_at_bundle(settings: AgentSettings, now_unix: float) -> BundleLook:
     bundle, error = None, None
     try:
         given = None if settings.bundle_root is None else settings.bundle_root.read_bytes()
-        bundle = _fetch(folder, RootOfTrust(state, folder, given).read(), state / _CLIENT_NAME / FLOOR_NAME)
+        trusted = RootOfTrust(state, folder, given).read()
+        with _client_folder(settings) as place:
+            bundle = BundleClient(place, folder.as_uri(), trusted).fetch()
     except BundleError as refusal:
         error = refusal
     except PermissionError:
@@ -100,12 +118,35 @@ def look_at_bundle(settings: AgentSettings, now_unix: float) -> BundleLook:
     return BundleLook(repository, bundle, error, trust, settings.bundle_root is None and not is_pinned, days)
 
 
-def _fetch(folder: Path, trusted_root: bytes, floor: Path) -> VerifiedBundle:
+def _look_at_servers(examination: Examination, root: Path) -> BundleLook:
+    """Fetch over the channel to the server, as an enrolled agent does that is told of no other repository."""
+    settings = examination.settings
+    if not examination.may_ask:
+        return BundleLook("", unasked="the server cannot be asked for its bundles; see the checks server_*")
+    # With a context of its own the client does not log what it does: this is no agent at work.
+    client = ControlClient(settings.server, TlsFiles.of(settings).context())
+    fetcher = ControlFetcher(client)
+    bundle, error = None, None
+    try:
+        with _client_folder(settings) as place:
+            try:
+                bundle = BundleClient(place, fetcher.address, root.read_bytes(), fetcher).fetch()
+            except BundleError as refusal:
+                error = refusal
+            days = _days_left(place / "metadata", examination.clock.now())
+    finally:
+        client.close()
+    return BundleLook(fetcher.address, bundle, error, str(root), days_left=days)
+
+
+@contextmanager
+def _client_folder(settings: AgentSettings) -> Iterator[Path]:
+    """Lend a folder in which the highest versions that the agent has seen count, too; at its first start none are."""
+    floor = settings.state_path / BUNDLE_STATE_NAME / _CLIENT_NAME / FLOOR_NAME
     with tempfile.TemporaryDirectory(prefix="eguard-doctor-") as name:
-        # The highest versions that the agent has seen count here, too; on its first start there are none.
         with suppress(FileNotFoundError):
             shutil.copyfile(floor, Path(name) / FLOOR_NAME)
-        return BundleClient(Path(name), folder.as_uri(), trusted_root).fetch()
+        yield Path(name)
 
 
 def _days_left(folder: Path, now_unix: float) -> dict[str, float]:
@@ -127,4 +168,5 @@ def _newest(folder: Path, role: str) -> Path | None:
         for path in folder.glob(f"*.{role}.json")
         if (number := path.name.removesuffix(f".{role}.json")).isdecimal()
     }
-    return numbered[max(numbered)] if numbered else None
+    plain = folder / f"{role}.json"  # as a client keeps it
+    return numbered[max(numbered)] if numbered else plain if plain.exists() else None

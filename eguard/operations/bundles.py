@@ -28,11 +28,18 @@ _REFRESH_ONLINE: Final = (
 )
 
 
+def _unseen(examination: Examination) -> str:
+    """Return why there is no repository to look at."""
+    if examination.settings.server and not examination.bundle.unasked:
+        return f"{_NO_REPOSITORY}; the server had none to hand out when this machine was enrolled"
+    return examination.bundle.unasked or _NO_REPOSITORY
+
+
 def check_bundle_signature(examination: Examination) -> Finding:
     """Check that root, signatures, versions, digests and lengths of the repository verify."""
     look = examination.bundle
     if not look.repository:
-        return skipped(_NO_REPOSITORY)
+        return skipped(_unseen(examination))
     if look.error is not None:
         return failed(look.error.message, _remedy(look.error))
     assert look.bundle is not None
@@ -60,7 +67,7 @@ def _remedy(error: BundleError) -> str:
 def check_bundle_expiry(examination: Examination) -> Finding:
     """Check that the metadata of every role is valid for a while yet."""
     if not examination.bundle.repository:
-        return skipped(_NO_REPOSITORY)
+        return skipped(_unseen(examination))
     days = examination.bundle.days_left
     if not days:
         return skipped("the repository's metadata cannot be read; see the check bundle_signature")
@@ -82,7 +89,7 @@ def check_bundle_expiry(examination: Examination) -> Finding:
 def check_bundle_content(examination: Examination) -> Finding:
     """Check that every file of the bundle is understood, its counts agree, and its classifier may be used."""
     if not examination.bundle.repository:
-        return skipped(_NO_REPOSITORY)
+        return skipped(_unseen(examination))
     bundle = examination.bundle.bundle
     if bundle is None:
         return skipped("nothing verified that could be read; see the check bundle_signature")

@@ -194,7 +194,7 @@ class Examination:
         """Fetch and verify the bundle once."""
         from eguard.operations.bundle_look import look_at_bundle  # noqa: PLC0415 - tuf is no part of the base package
 
-        return look_at_bundle(self.settings, self.clock.now())
+        return look_at_bundle(self)
 
 
 class StoreLook:

@@ -15,6 +15,10 @@ from eguard.wire.fleet import MAX_PAGE_BYTES, FleetPage, decode_fleet_page
 
 _START: Final = "Start the agent, or its service: sudo eguard agent run"
 _NO_BASELINE: Final = "Start the agent and let it learn; see the check baseline_store."
+_REFUSED_PROFILES: Final = (
+    "See `server refused baseline profiles` and `baseline profile is too large to upload` in the agent's log; the "
+    "server's cap is EGUARD_UPLOAD_MAX_BYTES there."
+)
 _WAY: Final = "See the checks server_* and control_plane."
 
 
@@ -58,16 +62,18 @@ def _judge_waiting(examination: Examination, words: str) -> Finding:
     """Return whether what waits will leave, by what the agent says of its last uploads."""
     status = examination.status
     duty, uploads = status.duty("baseline upload"), status.control.uploads
+    causes: list[tuple[str, str]] = []
     if not status.is_running:
-        return warning(f"{words}. But {status.idle}", _START)
+        causes.append((status.idle, _START))
     if duty.last_error:
-        return warning(f"{words}. But the latest upload failed: {duty.last_error}", _WAY)
+        causes.append((f"the latest upload failed: {duty.last_error}", _WAY))
     if uploads.get("oversized", 0) or uploads.get("set_aside", 0):
+        set_aside, oversized = uploads.get("set_aside", 0), uploads.get("oversized", 0)
+        refused = f"{set_aside} profiles as they are, {oversized} times one as too large (payload_too_large)"
+        causes.append((f"the server refused {refused}", _REFUSED_PROFILES))
+    if causes:
         return warning(
-            f"{words}. But the server refused {uploads.get('set_aside', 0)} profiles as they are, "
-            f"{uploads.get('oversized', 0)} times one as too large (payload_too_large)",
-            "See `server refused baseline profiles` and `baseline profile is too large to upload` in the agent's log; "
-            "the server's cap is EGUARD_UPLOAD_MAX_BYTES there.",
+            f"{words}. But {'; '.join(cause for cause, _ in causes)}", " ".join(remedy for _, remedy in causes)
         )
     return ok(f"{words}; the agent looks every {examination.settings.baseline_upload_seconds:g} s")
 
