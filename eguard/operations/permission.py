@@ -30,7 +30,7 @@ def refusal(examination: Examination, direction: Direction) -> Finding | None:
             f"the kept policy does not count: {look.kept_error.message}" if look.kept_error else "it has no policy yet"
         )
         return warning(
-            f"the agent of a server does nothing of this without a good policy, and {why}", "See the check policy."
+            f"an agent with a server exchanges nothing before a policy is in force, and {why}", "See the check policy."
         )
     return _by_policy(examination, look, look.kept, look.controls, direction)
 

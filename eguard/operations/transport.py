@@ -94,7 +94,7 @@ def check_tls_files(examination: Examination) -> Finding:
                 f"the private key {path} has mode {stat.S_IMODE(found.st_mode):04o}: others can reach it",
                 f"sudo chmod 600 {path}; if somebody else could log in here, issue a new certificate, too.",
             )
-    return ok(", ".join(map(str, named.values())))
+    return ok(", ".join(dict.fromkeys(map(str, named.values()))))
 
 
 def check_tls_certificate(examination: Examination) -> Finding:

@@ -61,3 +61,22 @@ def test_an_unknown_check_is_wrong_usage():
     answer = doctor("--check", "clok")
     assert answer.returncode == 2
     assert "there is no check 'clok'" in answer.stderr
+
+
+def test_on_an_endpoint_no_check_loads_what_only_a_server_has(state):
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from eguard.operations import Examination, run_checks\n"
+        "from eguard.settings import AgentSettings, ServerSettings\n"
+        f"state = Path({str(state)!r})\n"
+        "settings = AgentSettings(state_path=state, server='https://localhost:1')\n"
+        "server = ServerSettings(server_state_path=state / 'none')\n"
+        "run_checks(Examination(settings, server, skip_sensors=True))\n"
+        "heavy = ('sqlalchemy', 'alembic', 'fastapi', 'uvicorn', 'pandas', 'pyarrow', 'sklearn', 'duckdb')\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, cwd=state.parent
+    )
+    assert answer.stdout == "[]\n"
