@@ -50,6 +50,12 @@ class PolicyKey(Struct, frozen=True, kw_only=True):
     public_key: str
 
 
+class PolicyKeys(Struct, frozen=True, kw_only=True):
+    """The keys that policies are signed with now and from soon on."""
+
+    policy_keys: tuple[PolicyKey, ...]
+
+
 class EnrolmentAnswer(Struct, frozen=True, kw_only=True):
     """What an enrolled agent gets. `bundle_root` is the bundle repository's trusted root metadata, if it has one."""
 

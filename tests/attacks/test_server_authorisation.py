@@ -24,6 +24,7 @@ AUDIENCES = {
         "GET /api/v1/bundles/metadata/{name}",
         "GET /api/v1/bundles/targets/{name}",
         "GET /api/v1/endpoint/threat-intel/version",
+        "GET /api/v1/endpoint/policy/keys",
         "GET /api/v1/endpoint/command/pending",
         "POST /api/v1/endpoint/baseline/batch",
         "POST /api/v1/endpoint/calibration",

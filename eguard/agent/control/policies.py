@@ -95,6 +95,16 @@ class PolicyKeeper:
         return payload.revision if payload is not None else 0
 
     @property
+    def needs_keys(self) -> bool:
+        """Whether no key is known that a policy could be signed with: the certificate came without an enrolment."""
+        return not self._trusted
+
+    def trust(self, keys: Iterable[PolicyKey]) -> None:
+        """Trust keys, unless some are trusted already: from then on each is announced by one before it."""
+        if not self._trusted:
+            self._trusted = {key.key_id: key.public_key for key in keys}
+
+    @property
     def whitelist(self) -> tuple[WhitelistEntry, ...]:
         """What is not to be alerted on."""
         payload = self._payload

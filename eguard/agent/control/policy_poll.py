@@ -13,6 +13,7 @@ from eguard.agent.control.client import ControlClient, Request
 from eguard.agent.control.desk import RuntimeDesk
 from eguard.agent.control.policies import PolicyKeeper
 from eguard.errors import ConfigError
+from eguard.wire.control import PolicyKeys
 from eguard.wire.policy import SignedPolicy
 
 #: A policy with a large whitelist, escaped once more as text in JSON.
@@ -68,6 +69,9 @@ class PolicyPoll:
             As `ControlClient.send`.
         """
         self._apply()
+        if self._policies.needs_keys:
+            # The channel is the one that an enrolment's answer would have come by.
+            self._policies.trust(self._client.get("/endpoint/policy/keys", PolicyKeys).policy_keys)
         began = time.monotonic()
         query: dict[str, str | int] = {"revision": self._policies.revision, "wait": int(self._wait_seconds)}
         deadline = self._wait_seconds + _GRACE_SECONDS

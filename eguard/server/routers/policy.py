@@ -13,13 +13,13 @@ from eguard.errors import PolicyError, ServerRefusalError
 from eguard.policy import PolicyDocument, parse_policy_document
 from eguard.server.bodies import answer, body_schema, read_body
 from eguard.server.context import Ctx, ServerContext
-from eguard.server.identity import Admin, AgentOrAdmin, check_claim, responses
+from eguard.server.identity import Admin, Agent, AgentOrAdmin, check_claim, responses
 from eguard.server.principal import Role
 from eguard.server.services.policies import Target
 from eguard.server.services.policy_board import MAX_WAIT_SECONDS
 from eguard.server.services.policy_writes import Assigned
 from eguard.wire.baseline import WireName
-from eguard.wire.control import ShortText
+from eguard.wire.control import PolicyKeys, ShortText
 
 router = APIRouter(prefix="/api/v1/endpoint", tags=["policy"])
 
@@ -149,6 +149,12 @@ async def rotate_key(request: Request, context: Ctx, principal: Admin) -> Respon
     """Announce a new signing key to all agents; it takes over after seven days."""
     wanted = await read_body(request, ReasonRequest)
     return answer(await context.control(context.policies.rotate_key, principal, wanted.reason))
+
+
+@router.get("/policy/keys", responses=responses())
+async def keys(context: Ctx, _principal: Agent) -> Response:
+    """Return the keys that policies are signed with, for an agent whose certificate was issued without enrolment."""
+    return answer(PolicyKeys(policy_keys=await context.control(context.policies.trusted_keys)))
 
 
 async def _signed(context: ServerContext, agent_id: str, revision: int, wait_seconds: float) -> Response:

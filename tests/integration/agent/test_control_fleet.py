@@ -253,3 +253,20 @@ def test_an_enrolment_whose_server_is_somebody_else_keeps_nothing(place, authori
         )  # fmt: skip
     assert caught.value.context["reason"] == "tls"
     assert not (tmp_path / "tls").exists()
+
+
+def test_an_agent_with_a_certificate_from_the_operator_learns_the_policys_keys(recording, tmp_path):
+    with server_place(tmp_path / "own") as place:
+        certificate, key = place.issue("agent-hand", folder=tmp_path / "stick")
+        given = {
+            "server": f"https://localhost:{place.running.agent_port}",
+            "tls_cert": certificate,
+            "tls_key": key,
+            "tls_ca": place.authority_file,
+        }
+        settings = settings_of(tmp_path, "agent-hand").model_copy(update=given)
+        with structlog.testing.capture_logs() as logs, running(settings, recording):
+            wait_until(lambda: len(uploads(place, "agent-hand")) == 10)
+    said = [line["event"] for line in logs]
+    assert said.count("applied policy") == 1
+    assert "refused policy" not in said
