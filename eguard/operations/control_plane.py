@@ -51,7 +51,8 @@ def _compare(examination: Examination, look: PolicyLook, kept: PolicyPayload) ->
     """Return how the kept policy stands to the server's."""
     words = f"{name_of(kept)}: {describe_controls(look)}"
     if look.sent is None:
-        return ok(f"{words}; the server was not asked")
+        why = f"could not be asked: {look.sent_error.message}" if look.sent_error is not None else "was not asked"
+        return ok(f"{words}; the server {why}")
     if look.sent.revision < kept.revision:
         return failed(
             f"the server has revision {look.sent.revision} for this agent, which has {kept.revision} and refuses lower "

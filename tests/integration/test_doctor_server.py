@@ -326,3 +326,12 @@ def test_a_kept_policy_that_somebody_changed_does_not_count(machine):
     path.write_bytes(path.read_bytes().replace(rb"\"revision\":", rb"\"revision\":9"))
     found = machine.doctor(*WAY, "policy")
     assert (found.state, "the policy's signature does not hold" in found.cause) == ("failed", True), found
+
+
+def test_a_server_whose_signing_keys_this_machine_does_not_know_is_told(machine):
+    folder = machine.settings.tls_folder
+    (machine.settings.state_path / FOLDER_NAME / FILE_NAME).unlink()
+    strangers = structs.replace(read_enrolment(folder), policy_keys=())
+    (folder / "enrolment.json").write_bytes(msgspec.json.encode(strangers))
+    found = machine.doctor(*WAY, "policy")
+    assert (found.state, "refuses what the server sends (unknown_key)" in found.cause) == ("failed", True), found

@@ -108,7 +108,7 @@ def test_a_policy_in_force_is_described(examine, settings, keep_policy, write_st
     found = examine("policy", with_settings=settings(server=SERVER))
     assert found.state == "ok"
     assert "upload on (by environment, share 100 %), seeds off (by policy, share 100 %)" in found.cause
-    assert "canary bucket 6043 of 10000; the server was not asked" in found.cause
+    assert "canary bucket 6043 of 10000; the server could not be asked: " in found.cause
 
 
 def test_a_missing_policy_is_told_with_what_keeps_it(examine, settings, write_status):

@@ -1,10 +1,14 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from msgspec import structs
 
 from eguard.baseline import BaselineStatus, BaselineStore
+from eguard.errors import ServerUnavailableError
 from eguard.fleet import FleetStore
 from eguard.wire import BaselineRow
+from eguard.wire.fleet import FleetPage, encode_fleet_page
 
 SERVER = "https://localhost:8443"
 KEYS = [("sh", "cron"), ("curl", "sh")]
@@ -226,3 +230,34 @@ def test_a_fleet_that_publishes_nothing_is_told_from_one_that_does(examine, sett
         fleet.aggregate()
     found = examine("database", "fleet_seed", with_settings=settings(server=SERVER), database_url=url)
     assert "none was ever applied; status learning; the fleet publishes 1 rows" in found.cause
+
+
+@pytest.fixture
+def server_says(monkeypatch):
+    """Have the server answer a question for the fleet's rows, and no other."""
+
+    def run(page):
+        def ask(_questions, path, *_, **__):
+            if path != "/endpoint/baseline/fleet":
+                raise ServerUnavailableError("gone", reason="connect")
+            return SimpleNamespace(body=encode_fleet_page(page))
+
+        monkeypatch.setattr("eguard.operations.server_questions.ServerQuestions.ask", ask)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("page", "says"),
+    [
+        ({"seeded": 0, "generation": 7, "seed_enabled": False}, "gives this agent no seeds (seed_enabled=false)"),
+        ({"seeded": 0, "generation": 0, "seed_enabled": True}, "the server publishes no rows"),
+    ],
+    ids=["switched off", "empty"],
+)
+def test_what_the_server_answers_about_seeds_counts(examine, settings, learned, at_work, server_says, page, says):
+    learned()
+    at_work()
+    server_says(FleetPage(fleet_baselines=[], **page))
+    found = examine("fleet_seed", with_settings=settings(server=SERVER))
+    assert (found.state, says in found.cause) == ("warning", True), found

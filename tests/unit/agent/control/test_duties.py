@@ -46,8 +46,10 @@ def test_a_duty_that_fails_stops_no_other(error, thread):
     described = thread.describe()
     assert described["bad"]["failures_total"] >= 1
     assert described["bad"]["last_error"]
+    code = "no" if isinstance(error, ServerRefusalError) else getattr(error, "code", type(error).__name__)
+    assert described["bad"]["last_error_code"] == code
     assert described["bad"]["last_success_unix"] is None
-    assert described["good"]["last_error"] == ""
+    assert described["good"]["last_error"] == described["good"]["last_error_code"] == ""
 
 
 def test_trouble_backs_off_and_a_refusal_waits_for_the_regular_time(thread):
