@@ -11,6 +11,8 @@ from eguard.cli.output import print_facts, print_json, print_table
 from eguard.cli.policy import JsonOption, app
 from eguard.errors import ServerRefusalError
 
+__all__ = ["app"]
+
 EXIT_REFUSED = 1
 
 PolicyArgument = Annotated[str, typer.Argument(help="The policy that is rolled out.")]
