@@ -14,7 +14,7 @@ from eguard.settings import explain_settings, unknown_variables
 
 #: What the agent needs: the name to install it by, and the module that it brings.
 PACKAGES: Final = {
-    "httpx2": "httpcore2",  # the part of it that the agent uses
+    "httpcore2": "httpcore2",
     "msgspec": "msgspec",
     "numpy": "numpy",
     "psutil": "psutil",
