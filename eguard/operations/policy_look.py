@@ -14,6 +14,7 @@ from eguard.agent.control.policy_poll import MAX_POLICY_BYTES
 from eguard.errors import EguardError, PolicyError, ServerUnavailableError
 from eguard.operations.examination import Examination
 from eguard.policy import EffectiveControls, ServerAnswer, StartupControls, effective_controls, open_policy
+from eguard.wire.control import PolicyKeys
 from eguard.wire.policy import PolicyPayload, SignedPolicy
 
 Direction = Literal["upload", "seed"]
@@ -97,6 +98,10 @@ def look_at_policy(examination: Examination) -> PolicyLook:
 def _ask(examination: Examination, trusted: dict[str, str]) -> tuple[PolicyPayload | None, EguardError | None]:
     """Return what the server sends, and why it is not to be followed."""
     try:
+        if not trusted:  # as the agent does: its certificate came from an operator, without keys
+            found = examination.questions.ask("/endpoint/policy/keys")
+            keys = msgspec.json.decode(found.body, type=PolicyKeys).policy_keys
+            trusted = {key.key_id: key.public_key for key in keys}
         answer = examination.questions.ask(
             "/endpoint/policy", {"revision": _ANY_REVISION, "wait": 0}, max_bytes=MAX_POLICY_BYTES
         )

@@ -1,7 +1,9 @@
 """Each symptom of the exchange and of the channel, made for real with a running server, and what the doctor says."""
 
+import re
 import socket
 import time
+from itertools import count
 from types import SimpleNamespace
 
 import msgspec
@@ -22,9 +24,11 @@ from eguard.server.pki import Authority, make_key_and_request, read_request
 from eguard.server.pki.files import pki_folder
 from eguard.settings import AgentSettings, ServerSettings
 from eguard.wire.baseline import BaselineBatch, BaselineRow, encode_baseline_batch
+from eguard.wire.control import PolicyKey
 from eguard.wire.policy import PolicyPayload, SignedPolicy
 
 KEYS = [("sh", "cron"), ("curl", "sh")]
+NUMBERS = count()
 WAY = ("server_name", "server_connect", "server_tls", "server_identity")
 
 
@@ -96,7 +100,7 @@ class Machine:
 @pytest.fixture
 def machine(place, tmp_path, request, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = Machine(place, tmp_path, request.node.name.removeprefix("test_").replace("_", "-")[:40].strip("-"))
+    made = Machine(place, tmp_path, re.sub(r"\W|_", "-", request.node.name)[5:35].strip("-") + f"-{next(NUMBERS)}")
     made.fetch_policy()
     made.learn()
     made.work()
@@ -141,8 +145,8 @@ def publish(place, admin):
 
 def test_a_machine_that_nothing_is_wrong_with(machine):
     names = ("enrolment", "transport", "tls_files", "tls_certificate", "tls_authority", *WAY, "policy", "heartbeat")
-    for count in range(1, len(names) + 1):
-        found = machine.doctor(*names[:count])
+    for length in range(1, len(names) + 1):
+        found = machine.doctor(*names[:length])
         assert found.state == "ok", found
     found = machine.doctor(*names, "control_plane")
     assert found.state == "ok", found
@@ -328,10 +332,15 @@ def test_a_kept_policy_that_somebody_changed_does_not_count(machine):
     assert (found.state, "the policy's signature does not hold" in found.cause) == ("failed", True), found
 
 
-def test_a_server_whose_signing_keys_this_machine_does_not_know_is_told(machine):
+@pytest.mark.parametrize("keys", ["none", "others"])
+def test_signing_keys_that_this_machine_does_not_know_are_told_but_not_where_it_has_none(machine, keys):
     folder = machine.settings.tls_folder
     (machine.settings.state_path / FOLDER_NAME / FILE_NAME).unlink()
-    strangers = structs.replace(read_enrolment(folder), policy_keys=())
+    others = (PolicyKey(key_id="66687aadf862bd776c8fc18b8e9f8e20", public_key="00" * 32),)
+    strangers = structs.replace(read_enrolment(folder), policy_keys=others if keys == "others" else ())
     (folder / "enrolment.json").write_bytes(msgspec.json.encode(strangers))
     found = machine.doctor(*WAY, "policy")
-    assert (found.state, "refuses what the server sends (unknown_key)" in found.cause) == ("failed", True), found
+    if keys == "none":  # the agent asks for them, and so does the doctor
+        assert (found.state, "has no policy yet" in found.cause) == ("warning", True), found
+    else:
+        assert (found.state, "refuses what the server sends (unknown_key)" in found.cause) == ("failed", True), found
