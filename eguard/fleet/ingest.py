@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import repeat
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import sqlalchemy as sa
@@ -31,6 +31,7 @@ HEARD_SECONDS: Final = 5.0
 
 _LOOKUP_KEYS: Final = 400
 _VECTOR_BYTES: Final = 4 * len(CLASS_NAMES)
+_POSITION: Final[dict[str, int]] = {name: position for position, name in enumerate(CLASS_NAMES)}
 
 
 # Built once: building a statement takes longer than running it.
@@ -54,11 +55,8 @@ _NOTE_HEARD: Final = (
 )
 
 
-class _Stored(NamedTuple):
-    incarnation_ordinal: int
-    seq: int
-    sample_count: int
-    distribution_vector: bytes
+#: What is compared: incarnation ordinal, seq, events behind the row, its distribution as it is stored.
+_Stored = tuple[int, int, int, bytes]
 
 
 @lru_cache(maxsize=65_536)
@@ -145,7 +143,7 @@ def upsert_rows(
     accepted = unchanged = stale = 0
     rejected: list[RowRejection] = []
     for index, (row, vector) in enumerate(zip(rows, _vectors(rows), strict=True)):
-        incoming = _Stored(ordinal, row.seq, row.sample_count, vector)
+        incoming = (ordinal, row.seq, row.sample_count, vector)
         held = stored.get(row.process_key)
         if held is None or incoming[:2] > held[:2]:
             stored[row.process_key] = incoming
@@ -164,7 +162,11 @@ def upsert_rows(
 
 def _vectors(rows: Sequence[BaselineRow]) -> list[bytes]:
     """Return each row's distribution as it is stored."""
-    values = [row.event_distribution.get(name, 0.0) for row in rows for name in CLASS_NAMES]
+    values = [0.0] * (len(rows) * len(CLASS_NAMES))
+    for number, row in enumerate(rows):
+        start = number * len(CLASS_NAMES)
+        for name, probability in row.event_distribution.items():
+            values[start + _POSITION[name]] = probability
     packed = np.array(values, dtype="<f4").tobytes()
     return [packed[start : start + _VECTOR_BYTES] for start in range(0, len(packed), _VECTOR_BYTES)]
 
@@ -174,7 +176,7 @@ def _stored(connection: sa.Connection, agent_id: str, keys: list[str]) -> dict[s
     for start in range(0, len(keys), _LOOKUP_KEYS):
         part = keys[start : start + _LOOKUP_KEYS]
         rows = connection.exec_driver_sql(_lookup(connection.dialect.name, len(part)), (agent_id, *part)).all()
-        found.update((row[0], _Stored._make(row[1:])) for row in rows)
+        found.update((row[0], (row[1], row[2], row[3], row[4])) for row in rows)
     return found
 
 
@@ -218,7 +220,11 @@ def _store(
     )
 
 
+# A key's shard follows from the key: left alone, the index that it leads is left alone as well.
+_CHANGED: Final = [
+    column.name for column in endpoint_baseline.c if column.name not in {"agent_id", "process_key", "key_shard"}
+]
 # The rows were compared in this transaction already; the guard holds against whoever stored something since.
 _GUARDED_UPSERT: Final = BulkInsert(
-    upsert(endpoint_baseline, ["agent_id", "process_key"], guard=["incarnation_ordinal", "seq"])
+    upsert(endpoint_baseline, ["agent_id", "process_key"], update=_CHANGED, guard=["incarnation_ordinal", "seq"])
 )

@@ -29,7 +29,8 @@ endpoint_baseline = sa.Table(
     sa.Column("prior_generation", sa.BigInteger),
     sa.Column("key_shard", sa.SmallInteger, nullable=False),
     sa.Column("updated_at", UtcTime, nullable=False),
-    sa.Column("expires_at", UtcTime, nullable=False, index=True),
+    # Without an index: it would be moved by every upload, and is asked for once a day.
+    sa.Column("expires_at", UtcTime, nullable=False),
     sa.Column("incarnation", exact_text(64), nullable=False),
     sa.Column("incarnation_ordinal", sa.Integer, nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),

@@ -7,8 +7,7 @@ collation takes ``Bash``, ``bash`` and ``bash `` for one key), and times are UTC
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
@@ -30,10 +29,6 @@ class UtcTime(sa.types.TypeDecorator[float]):
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(sa.DateTime())
 
-    def bind_processor(self, dialect: Dialect) -> Any:
-        """Write SQLite's text directly: through the toolkit's own type it takes four times as long."""
-        return _sqlite_text if dialect.name == "sqlite" else super().bind_processor(dialect)
-
     def process_bind_param(self, value: float | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - signature
         """Turn seconds into the stored form."""
         return None if value is None else datetime.fromtimestamp(value, UTC).replace(tzinfo=None)
@@ -41,15 +36,6 @@ class UtcTime(sa.types.TypeDecorator[float]):
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> float | None:  # noqa: ARG002 - signature
         """Turn the stored form into seconds."""
         return None if value is None else value.replace(tzinfo=UTC).timestamp()
-
-
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the database keeps UTC without saying so
-
-
-def _sqlite_text(value: float | None) -> str | None:
-    if value is None:
-        return None
-    return (_EPOCH + timedelta(seconds=value)).isoformat(" ", "microseconds")
 
 
 def exact_text(length: int) -> sa.types.TypeEngine[str]:

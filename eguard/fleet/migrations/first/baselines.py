@@ -36,7 +36,6 @@ TABLES: Final = (
             ),
         ),
         {
-            "ix_endpoint_baseline_expires_at": ("expires_at",),
             "ix_endpoint_baseline_key_shard_process_key_agent_id": (
                 "key_shard",
                 "process_key",
