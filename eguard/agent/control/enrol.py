@@ -20,6 +20,7 @@ from eguard.agent.control.credentials import TlsFiles, server_address, trusting_
 from eguard.agent.control.enrolment_files import Enrolment, is_valid, keep_enrolment, read_enrolment
 from eguard.clock import Clock, SystemClock
 from eguard.errors import ConfigError, ServerUnavailableError
+from eguard.wire.agent_name import certificate_name
 from eguard.wire.control import EnrolmentAnswer, EnrolmentRequest, RenewalRequest
 
 #: A certificate is renewed once so much of its life has passed.
@@ -186,13 +187,7 @@ def _present(folder: Path, server: str, agent_id: str, now: float) -> Enrolment 
 
 def _signing_request(agent_id: str, key: ec.EllipticCurvePrivateKey) -> str:
     """Return a PKCS#10 request for a certificate of this name."""
-    try:
-        names = x509.SubjectAlternativeName([x509.DNSName(agent_id)])
-    except ValueError as error:
-        raise ConfigError(
-            f"the agent id {agent_id!r} cannot be the name in a certificate: {error}",
-            remedy="Choose one of ASCII letters, digits, dots and dashes: --agent-id",
-        ) from error
+    names = x509.SubjectAlternativeName([_alternative_name(agent_id)])
     subject = [x509.NameAttribute(NameOID.COMMON_NAME, agent_id)] if len(agent_id) <= _MAX_COMMON_NAME else []
     builder = (
         x509.CertificateSigningRequestBuilder().subject_name(x509.Name(subject)).add_extension(names, critical=False)
@@ -206,12 +201,17 @@ def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )  # fmt: skip
 
 
+def _alternative_name(agent_id: str) -> x509.GeneralName:
+    kind, value = certificate_name(agent_id)
+    return x509.DNSName(value) if kind == "dns" else x509.UniformResourceIdentifier(value)
+
+
 def _check_answer(answer: EnrolmentAnswer, agent_id: str, key: ec.EllipticCurvePrivateKey) -> None:
     """Refuse a certificate that is not for this agent and this key, before it takes the place of another."""
     try:
         certificate = x509.load_pem_x509_certificates(answer.certificate_pem.encode())[0]
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        is_ours = names.get_values_for_type(x509.DNSName) == [agent_id] and answer.agent_id == agent_id
+        is_ours = list(names) == [_alternative_name(agent_id)] and answer.agent_id == agent_id
         is_ours = is_ours and certificate.public_key() == key.public_key()
         authorities = x509.load_pem_x509_certificates(answer.authority_pem.encode())
     except (ValueError, x509.ExtensionNotFound, UnsupportedAlgorithm) as error:

@@ -19,6 +19,7 @@ from eguard.baseline.store_dump import read_store
 from eguard.detection.alert import Alert
 from eguard.errors import ConfigError, ServerRefusalError, ServerUnavailableError
 from eguard.settings import AgentSettings
+from eguard.wire.control import Heartbeat, HeartbeatAnswer
 
 T0 = 1_700_000_000.0
 NAMES = ("agent-a", "agent-b", "agent-c")
@@ -64,7 +65,7 @@ def enrolled(place, folder, name, **given):
         place.authority_file,
         lambda: token,
         agent_id=name,
-        incarnation=lambda: f"life-{name}",
+        incarnation=lambda: f"life-{name}"[:64],
         **given,
     )
     return settings
@@ -253,6 +254,19 @@ def test_an_enrolment_whose_server_is_somebody_else_keeps_nothing(place, authori
         )  # fmt: skip
     assert caught.value.context["reason"] == "tls"
     assert not (tmp_path / "tls").exists()
+
+
+@pytest.mark.parametrize("name", ["front desk", "-dash", "büro/7", "web-7.example", "a" * 128], ids=list("abcde"))
+def test_whatever_an_agent_is_called_it_enrols_and_speaks_under_that_name(place, tmp_path, name):
+    settings = enrolled(place, tmp_path, name)
+    enrolment = read_enrolment(settings.tls_folder)
+    client = ControlClient(enrolment.server, TlsFiles.of(settings))
+    beat = Heartbeat(agent_id=name, incarnation=f"life-{name}"[:64], agent_version="1", baseline_status="learning")
+    try:
+        assert client.post("/endpoint/heartbeat", beat, HeartbeatAnswer).status == "ok"
+    finally:
+        client.close()
+    assert place.context.inventory.endpoint(name)["agent_id"] == name
 
 
 def test_an_agent_with_a_certificate_from_the_operator_learns_the_policys_keys(recording, tmp_path):
