@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -13,6 +14,14 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     if isinstance(val, bytes) and not (val.isascii() and val.decode().isprintable()):
         return f"{argname}-{len(val)}-bytes"
     return None
+
+
+@pytest.fixture(autouse=True)
+def _logs_go_where_they_went():
+    """Undo what a command set up for its logs: the stream that it wrote to ends with its test."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 def _mariadb_server():

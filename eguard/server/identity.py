@@ -104,17 +104,12 @@ async def check_claim(context: ServerContext, principal: Principal, agent_id: st
     ServerRefusalError
         403 ``identity_mismatch``.
     """
-    if agent_id != principal.name:
-        await context.control(refuse_claim, context, principal, agent_id)
-
-
-def refuse_claim(context: ServerContext, principal: Principal, agent_id: str) -> None:
-    """Do what `check_claim` does, in the thread that calls it."""
-    if agent_id != principal.name:
-        context.note_refused_identity(principal, agent_id)
-        raise ServerRefusalError(
-            403, "identity_mismatch", f"the certificate is {principal.name}'s, and the body speaks for {agent_id}"
-        )
+    if agent_id == principal.name:
+        return
+    await context.control(context.note_refused_identity, principal, agent_id)
+    raise ServerRefusalError(
+        403, "identity_mismatch", f"the certificate is {principal.name}'s, and the body speaks for {agent_id}"
+    )
 
 
 async def _agent(request: Request, context: ServerContext) -> Principal:

@@ -117,6 +117,7 @@ async def _end(
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.gather(*background, return_exceptions=True)
+    await asyncio.to_thread(context.ingest.close)
     await asyncio.to_thread(context.scheduler.stop)
     _log.info("server stopped")
 

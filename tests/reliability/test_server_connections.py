@@ -12,10 +12,9 @@ import pytest
 from server_access import beat, connected, heartbeat, read_answers, split_answer, tls_context
 from server_place import server_place
 
-from eguard.server.context import BULK_THREADS
-
 DEADLINE_SECONDS = 4.0
 DRIPPERS = 200
+UPLOADERS = 16
 BEAT = "/api/v1/endpoint/heartbeat"
 BATCH = "/api/v1/endpoint/baseline/batch"
 
@@ -106,7 +105,7 @@ def test_two_hundred_connections_that_drip_do_not_hold_up_a_heartbeat(place, cer
     assert sorted(times)[len(times) // 2] < 1.0, times
 
 
-def test_uploads_in_all_bulk_threads_hold_up_neither_policies_nor_the_kill_switch(place, certificate, agent):
+def test_uploads_that_queue_for_the_writer_hold_up_neither_policies_nor_the_kill_switch(place, certificate, agent):
     admin = HTTPSConnection("127.0.0.1", place.running.admin_port, context=tls_context(place))
     bearer = {"Authorization": f"Bearer {place.token('admin')}"}
     stop, busiest = threading.Event(), []
@@ -122,13 +121,13 @@ def test_uploads_in_all_bulk_threads_hold_up_neither_policies_nor_the_kill_switc
                 connection.request("POST", BATCH, large_upload(number, seq))
                 connection.getresponse().read()
 
-    with ThreadPoolExecutor(2 * BULK_THREADS) as pool, contextlib.closing(admin):
-        uploading = [pool.submit(upload, number) for number in range(2 * BULK_THREADS)]
+    with ThreadPoolExecutor(UPLOADERS) as pool, contextlib.closing(admin):
+        uploading = [pool.submit(upload, number) for number in range(UPLOADERS)]
         try:
             until = time.monotonic() + 30
-            while not busiest or max(busiest) < BULK_THREADS:
+            while not busiest or max(busiest) < UPLOADERS // 2:
                 assert time.monotonic() < until
-                busiest.append(borrowed(place))
+                busiest.append(place.context.ingest.waiting)
                 time.sleep(0.005)
             fetches = [seconds_of(agent, "GET", "/api/v1/endpoint/policy") for _ in range(7)]
             body = {"policy_id": "default", "policy_version": "off", "policy_json": {"baseline_upload_enabled": False}}
@@ -147,11 +146,6 @@ def test_uploads_in_all_bulk_threads_hold_up_neither_policies_nor_the_kill_switc
         assert again.getresponse().status == 201
     assert sorted(fetches)[len(fetches) // 2] < 1.0, fetches
     assert switched < 2.0
-
-
-def borrowed(place):
-    limiter = place.context._bulk
-    return 0 if limiter is None else limiter.borrowed_tokens
 
 
 def large_upload(number, seq, rows=400):
