@@ -11,6 +11,7 @@ import json
 import os
 import random
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from eguard.wire.control import INCARNATION_HEADER
 BATCH_ROWS = 128
 UPLOADERS = 8
 UPLOAD_SECONDS = 10.0
+PEER_SECONDS = 5.0
 POLLERS = 1000
 TARGET_ROWS = 30_000
 TARGET_P99_MILLISECONDS = 250
@@ -63,6 +65,26 @@ class Fleet:
         if agent_id:
             context.load_cert_chain(self.folder / f"{agent_id}.pem", self.folder / f"{agent_id}.key")
         return context
+
+
+@contextmanager
+def running_peer(fleet: Fleet) -> Iterator[Fleet]:
+    """Run the plain server with the same certificates, and end it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    peer = subprocess.Popen([sys.executable, "-m", "benchmarks._plain_server", str(fleet.folder), str(port)])
+    try:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield replace(fleet, agent_port=port)
+    finally:
+        peer.kill()
+        peer.wait()
 
 
 @contextmanager
@@ -134,7 +156,8 @@ def upload_body(agent_id: str, sequence: int, rng: random.Random) -> bytes:
 
 def request_bytes(method: str, path: str, body: bytes = b"", token: str = "") -> bytes:
     """Return a whole request."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: server\r\nContent-Length: {len(body)}\r\n{INCARNATION_HEADER}: first\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: server\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n{INCARNATION_HEADER}: first\r\n"
     if token:
         head += f"Authorization: Bearer {token}\r\n"
     return head.encode() + b"\r\n" + body
@@ -239,6 +262,8 @@ def run() -> list[dict[str, Any]]:
     agents = [f"agent-{number}" for number in range(UPLOADERS)]
     with running_fleet(agents) as fleet:
         rows, latencies = asyncio.run(upload(fleet, agents, UPLOAD_SECONDS))
+        with running_peer(fleet) as peer:
+            plain, _ = asyncio.run(upload(peer, agents, PEER_SECONDS))
         refused, delivered, reached = asyncio.run(switch_off(fleet, agents))
     p99 = 1000.0 * float(np.percentile(latencies, 99))
     absolute = {"peer": None, "ratio": None, "target_ratio": None}
@@ -249,6 +274,14 @@ def run() -> list[dict[str, Any]]:
             "unit": "rows/s",
             "target": TARGET_ROWS,
             **absolute,
+        },
+        {
+            "name": "the same, beside FastAPI, pydantic and SQLAlchemy as in their tutorials",
+            "ours": rows,
+            "peer": plain,
+            "unit": "rows/s",
+            "ratio": rows / plain,
+            "target_ratio": None,
         },
         {
             "name": "the slowest of a hundred uploads",
