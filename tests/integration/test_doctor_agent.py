@@ -64,7 +64,7 @@ def at_work(settings, folder):
     path = folder / "events.jsonl"
     rows = [
         {"time_unix": T0 + 10 * turn, "event_class": "file_open" if turn % 2 else "dns_query", "host_id": "h",
-         "comm": f"tool{turn % 3}", "parent_comm": "cron", "target": "/tmp/x", "pid": 100 + turn % 3}
+         "comm": f"tool{turn % 3}", "parent_comm": "cron", "target": "/srv/x", "pid": 100 + turn % 3}
         for turn in range(60)
     ]  # fmt: skip
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

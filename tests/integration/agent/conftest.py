@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 import pytest
 import trustme
+from control_bench import Bench
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from eguard.agent.control.credentials import TlsFiles
@@ -317,3 +318,10 @@ def write_enrolment(folder, authority, server, signer):
         server=server, agent_id=signer.agent_id, enrolled_at_unix=1.0, policy_keys=answer.policy_keys
     )  # fmt: skip
     keep_enrolment(folder, enrolment, answer, leaf.private_key_pem.bytes())
+
+
+@pytest.fixture
+def bench(control_server, tls_files, signer, tmp_path):
+    made = Bench(tmp_path / "state", control_server, tls_files, signer)
+    yield made
+    made.close()

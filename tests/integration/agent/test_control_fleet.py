@@ -36,7 +36,7 @@ def recording(tmp_path):
     path = tmp_path / "events.jsonl"
     rows = [
         {"time_unix": T0 + 10 * turn + key, "event_class": "file_open" if turn % 2 else "dns_query", "host_id": "h",
-         "comm": f"tool{key}", "parent_comm": "cron", "target": "/tmp/x", "pid": 100 + key}
+         "comm": f"tool{key}", "parent_comm": "cron", "target": "/srv/x", "pid": 100 + key}
         for turn in range(40) for key in range(10)
     ]  # fmt: skip
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -21,7 +21,7 @@ def recording(tmp_path):
     path = tmp_path / "events.jsonl"
     rows = [
         {"time_unix": T0 + n, "event_class": "file_open", "host_id": "h", "comm": f"tool{n % 150}",
-         "parent_comm": "cron", "target": "/tmp/x"}
+         "parent_comm": "cron", "target": "/srv/x"}
         for n in range(1500)
     ]  # fmt: skip
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
