@@ -74,7 +74,8 @@ def perform(settings: Settings) -> list[Deed]:
             for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
         ]
         sink = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        # Only so that no "unreachable" comes back; nobody answers.
+        # Only so that no "unreachable" comes back; nobody answers, so that two runs may share it.
+        sink.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sink.bind((DNS_ADDRESS, 53))
         deeds += _executions(settings, folder)
         for number in range(_PARENTS):

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakSet
 
 import structlog
 import uvicorn
@@ -33,6 +34,8 @@ KEEP_ALIVE_SECONDS: Final = 75
 DRAIN_SECONDS: Final = 4
 _HANDSHAKE_SECONDS: Final = 15.0
 _RELOAD_SECONDS: Final = 5.0
+#: Enough for the event loop to close what was cut off.
+_CUT_OFF_SECONDS: Final = 0.05
 _BACKLOG: Final = 4096
 
 _log = structlog.get_logger("eguard.server")
@@ -114,8 +117,9 @@ class Listener(uvicorn.Server):
         self._context = context
         self._socket = _bind(listen)
         self.is_listening = asyncio.Event()
-        limits = {"deadline_seconds": deadline_seconds, "max_connections": max_connections}
-        protocol = type("Protocol", (PeerProtocol,), limits)
+        self._transports: WeakSet[asyncio.Transport] = WeakSet()
+        own = {"transports": self._transports, "deadline_seconds": deadline_seconds, "max_connections": max_connections}
+        protocol = type("Protocol", (PeerProtocol,), own)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -159,6 +163,13 @@ class Listener(uvicorn.Server):
         self.servers = [server]
         self.started = True
         self.is_listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then cut off whoever has not read what was sent or not said goodbye."""
+        await super().shutdown(sockets)
+        for transport in list(self._transports):
+            transport.abort()
+        await asyncio.sleep(_CUT_OFF_SECONDS)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
