@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 CONTROL_THREADS: Final = 16
 BULK_THREADS: Final = 8
-#: Uploads that may wait for a thread; the next one is told to come back.
+#: Bodies that may wait for a thread; the next one is told to come back.
 BULK_QUEUE: Final = 512
 
 _Arguments = ParamSpec("_Arguments")
@@ -115,7 +115,7 @@ class ServerContext:
         if self._bulk is None:
             self._bulk = CapacityLimiter(BULK_THREADS)
         if self._bulk.statistics().tasks_waiting >= BULK_QUEUE:
-            raise ServerRefusalError(503, "busy", "the server has too many uploads to take in; come back")
+            raise ServerRefusalError(503, "busy", "the server has too much to take in; come back")
         return await anyio.to_thread.run_sync(partial(work, *args, **named), limiter=self._bulk)
 
     def note_refused_identity(self, principal: Principal, claimed: str) -> None:
