@@ -5,6 +5,7 @@ import json
 import ssl
 import sys
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 from server_access import beat
@@ -43,6 +44,7 @@ class Asking:
 
     async def __aexit__(self, *_):
         self._writer.close()
+        await self._writer.wait_closed()  # else the loop may end with the socket still open
 
     async def ask(self, method, path, body=None):
         """Return status, JSON and when the answer was there."""
@@ -72,9 +74,8 @@ async def everybody_waits(place, agents):
 
 
 async def flip(place, files, token, record):
-    stack = [Asking(place, place.running.agent_port, each) for each in files]
-    async with Asking(place, place.running.admin_port, token=token) as admin:
-        agents = [await each.__aenter__() for each in stack]
+    async with AsyncExitStack() as stack, Asking(place, place.running.admin_port, token=token) as admin:
+        agents = [await stack.enter_async_context(Asking(place, place.running.agent_port, each)) for each in files]
         revisions = [(await each.ask("GET", "/endpoint/policy"))[1]["payload"] for each in agents]
         agents = list(zip(agents, [json.loads(each)["revision"] for each in revisions], strict=True))
         tasks = await everybody_waits(place, agents)
@@ -97,8 +98,6 @@ async def flip(place, files, token, record):
             payload = json.loads(signed["payload"])
             assert payload["revision"] > before
             assert payload["policy"]["baseline_upload_enabled"] is False
-        for each in stack:
-            await each.__aexit__()
 
 
 def test_fifty_agents_that_wait_are_told_and_uploads_are_refused_in_time(place):
