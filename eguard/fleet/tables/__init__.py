@@ -26,12 +26,15 @@ from eguard.fleet.tables.endpoints import (
     endpoint_inventory,
     enrollment_token,
 )
+from eguard.fleet.tables.notifications import notification, notification_delivery
+from eguard.fleet.tables.signals import alert_state, signal_count
 from eguard.fleet.tables.upkeep import maintenance_run, maintenance_task
 
 __all__ = [
     "UtcTime",
     "access_token",
     "alert_feedback",
+    "alert_state",
     "audit_log",
     "calibration_sample",
     "endpoint_agent",
@@ -52,11 +55,14 @@ __all__ = [
     "maintenance_run",
     "maintenance_task",
     "metadata",
+    "notification",
+    "notification_delivery",
     "policy",
     "policy_assignment",
     "policy_key",
     "rollout",
     "server_counter",
+    "signal_count",
     "user_account",
     "user_session",
 ]

@@ -3,7 +3,16 @@
 from typing import Final
 
 from eguard.fleet.migrations.building import FrozenTable
-from eguard.fleet.migrations.first import access, analysis, baselines, control, endpoints, upkeep
+from eguard.fleet.migrations.first import (
+    access,
+    analysis,
+    baselines,
+    control,
+    endpoints,
+    notifications,
+    signals,
+    upkeep,
+)
 
 TABLES: Final[tuple[FrozenTable, ...]] = (
     *endpoints.TABLES,
@@ -12,4 +21,6 @@ TABLES: Final[tuple[FrozenTable, ...]] = (
     *analysis.TABLES,
     *access.TABLES,
     *upkeep.TABLES,
+    *notifications.TABLES,
+    *signals.TABLES,
 )

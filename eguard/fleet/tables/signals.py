@@ -1,0 +1,29 @@
+"""What servers counted, by time, and how the alert rules on it stand."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from eguard.fleet.tables.columns import UtcTime, metadata
+
+#: What one server counted of `name` in the five minutes from `bucket_at`; servers on one database are added up.
+signal_count = sa.Table(
+    "signal_count",
+    metadata,
+    sa.Column("bucket_at", UtcTime, primary_key=True),
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("server_id", sa.String(64), primary_key=True),
+    sa.Column("value", sa.BigInteger, nullable=False),
+)
+
+#: How each rule stood at its last look. `state` is ``ok``, ``alert`` or ``unknown``; `since` is when it became so;
+#: `numbers` are what it was judged by.
+alert_state = sa.Table(
+    "alert_state",
+    metadata,
+    sa.Column("rule", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("since", UtcTime, nullable=False),
+    sa.Column("looked_at", UtcTime, nullable=False),
+    sa.Column("numbers", sa.JSON, nullable=False),
+)
