@@ -39,7 +39,10 @@ class AggregationRules:
     active_seconds : float
         Agents silent for longer have no vote.
     min_agent_age_seconds : float
-        Agents enrolled more recently have no vote.
+        Agents heard from for less than this have no vote; see `eguard.fleet.voters.voter_conditions`.
+    max_token_share : float
+        Largest share of a key's votes that agents enrolled with one token have; see
+        `eguard.fleet.voters.within_token_share`.
 
     Raises
     ------
@@ -54,6 +57,7 @@ class AggregationRules:
     alpha: float = 0.05
     active_seconds: float = 7 * 86_400.0
     min_agent_age_seconds: float = 0.0
+    max_token_share: float = 0.1
 
     def __post_init__(self) -> None:
         for name, is_valid, bound in (
@@ -64,6 +68,7 @@ class AggregationRules:
             ("alpha", 0.0 < self.alpha < 0.5, "within (0, 0.5)"),
             ("active_seconds", self.active_seconds > 0.0, "positive"),
             ("min_agent_age_seconds", self.min_agent_age_seconds >= 0.0, "at least 0"),
+            ("max_token_share", 0.0 < self.max_token_share <= 1.0, "within (0, 1]"),
         ):
             if not is_valid:
                 raise ConfigError(f"{name} must be {bound}, got {getattr(self, name)}", parameter=name)

@@ -211,6 +211,7 @@ class FleetStore:
         min_mass: float = 0.5,
         active_seconds: float = 7 * 86_400.0,
         min_agent_age_seconds: float = 0.0,
+        max_token_share: float = 0.1,
         progress: Progress | None = None,
         also: Callable[[sa.Connection], object] = lambda _: None,
     ) -> AggregationReport:
@@ -233,6 +234,7 @@ class FleetStore:
             min_mass=min_mass,
             active_seconds=active_seconds,
             min_agent_age_seconds=min_agent_age_seconds,
+            max_token_share=max_token_share,
         )
         with _Exclusive(self._publishing):
             return run_aggregation(self._database, self._clock, rules, progress, also)

@@ -51,7 +51,17 @@ class ServerSettings(BaseSettings):
         1, ge=0, description="Agents that may lie together; a key needs twice as many honest ones and one."
     )
     aggregation_min_agent_age_seconds: Number = Field(
-        86_400.0, ge=0, description="Seconds since its enrolment before an agent's profiles are votes."
+        86_400.0,
+        ge=0,
+        description="Seconds of heartbeats before an agent's profiles are votes: it enrolled that long ago, and its "
+        "heartbeats fell into as many different hours; 0 asks for neither.",
+    )
+    aggregation_max_token_share: Number = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Largest share of a process key's votes from agents enrolled with one token, and always one vote; "
+        "1 lets all of them count. Agents with an operator's certificate are not limited.",
     )
 
     retention_events_days: WholeNumber = Field(30, ge=1, description="Days that events are kept.")

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from eguard.fleet.tables.columns import UtcTime, agent_id_type, exact_text, metadata
 
 #: `status` is ``active``, ``quarantined`` (rows kept, no votes) or ``decommissioned`` (refused until enrolled again).
-#: `group_revision` is the policy revision at which the agent was moved into its group.
+#: `group_revision` is the policy revision at which the agent was moved into its group. `heard_hours` counts the clock's
+#: hours with a heartbeat since the agent enrolled, and `heard_hour` is the latest of them, in hours since 1970.
 endpoint_agent = sa.Table(
     "endpoint_agent",
     metadata,
@@ -28,6 +29,8 @@ endpoint_agent = sa.Table(
     sa.Column("queue_depth", sa.BigInteger),
     sa.Column("address", sa.String(64)),
     sa.Column("last_heartbeat", UtcTime, index=True),
+    sa.Column("heard_hours", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("heard_hour", sa.Integer),
     sa.Column("enrolled_at", UtcTime, nullable=False),
     sa.Column("enrolled_with", sa.String(32)),
     sa.Column("quarantined_at", UtcTime),

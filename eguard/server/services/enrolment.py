@@ -268,6 +268,8 @@ def _readmit(connection: sa.Connection, agent: sa.RowMapping, token: TokenRow, n
         "enrolled_at": now,
         "enrolled_with": token.token_id,
         "last_heartbeat": now,
+        "heard_hours": 0,
+        "heard_hour": None,
         "decommissioned_at": None,
         "quarantined_at": None,
         "cloned_at": None,

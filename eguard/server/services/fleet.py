@@ -54,6 +54,7 @@ class Fleet:
             wanted,
             settings.aggregation_max_colluders,
             min_agent_age_seconds=settings.aggregation_min_agent_age_seconds,
+            max_token_share=settings.aggregation_max_token_share,
             progress=progress,
             also=self._audit(principal, "fleet.aggregate", {"min_agents": wanted}),
         )

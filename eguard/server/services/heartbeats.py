@@ -19,6 +19,7 @@ from eguard.errors import EguardError, ServerRefusalError
 from eguard.fleet.database import Database
 from eguard.fleet.tables import endpoint_agent, endpoint_incarnation
 from eguard.fleet.upsert import upsert
+from eguard.fleet.voters import hour_of
 from eguard.server.principal import Principal
 from eguard.server.services import audit
 from eguard.wire.control import Heartbeat, HeartbeatAnswer
@@ -36,7 +37,15 @@ PendingCommands = Callable[[sa.Connection, Sequence[str], float], Mapping[str, i
 
 # Made once: to make a statement costs more than to run it, and these run hundreds of times a second.
 _LOCK: Final = (
-    sa.select(_agent.agent_id, _agent.status, _agent.incarnation, _agent.incarnation_ordinal, _agent.cloned_at)
+    sa.select(
+        _agent.agent_id,
+        _agent.status,
+        _agent.incarnation,
+        _agent.incarnation_ordinal,
+        _agent.cloned_at,
+        _agent.heard_hours,
+        _agent.heard_hour,
+    )
     .where(_agent.agent_id.in_(sa.bindparam("names", expanding=True)))
     .order_by(_agent.agent_id)
     .with_for_update()
@@ -62,6 +71,8 @@ class _Agent:
     incarnation: str
     ordinal: int
     cloned_at: float | None
+    heard_hours: int
+    heard_hour: int | None
 
 
 class _Clone(NamedTuple):
@@ -226,12 +237,18 @@ def _change(
         elif agent.cloned_at is None:
             agent.cloned_at = now
             clones.append(_Clone(waiting.principal, heard, agent.incarnation))
+    hour = hour_of(now)
+    # Later hours only: servers whose clocks differ by a second would count the same hour again and again.
+    if agent.heard_hour is None or hour > agent.heard_hour:
+        agent.heard_hours, agent.heard_hour = agent.heard_hours + 1, hour
     return {
         **_vitals(waiting.principal, waiting.beat, now),
         "name": name,
         "incarnation": agent.incarnation,
         "incarnation_ordinal": agent.ordinal,
         "cloned_at": agent.cloned_at,
+        "heard_hours": agent.heard_hours,
+        "heard_hour": agent.heard_hour,
     }
 
 

@@ -29,6 +29,8 @@ TABLES: Final = (
             sa.Column("queue_depth", sa.BigInteger()),
             sa.Column("address", sa.String(64)),
             sa.Column("last_heartbeat", moment()),
+            sa.Column("heard_hours", sa.Integer(), nullable=False, server_default="0"),
+            sa.Column("heard_hour", sa.Integer()),
             sa.Column("enrolled_at", moment(), nullable=False),
             sa.Column("enrolled_with", sa.String(32)),
             sa.Column("quarantined_at", moment()),
