@@ -7,6 +7,7 @@ two are held equal by property tests. Randomness comes in as a :class:`numpy.ran
 """
 
 from eguard.estimators.adwin import Adwin, adwin_epsilon
+from eguard.estimators.adwin_bank import AdwinBank
 from eguard.estimators.aggregation import (
     FleetDistribution,
     FleetDistributions,
@@ -51,6 +52,7 @@ from eguard.estimators.two_sample import two_sample_ks
 
 __all__ = [
     "Adwin",
+    "AdwinBank",
     "BeaconOptions",
     "BeaconScores",
     "ConformalMartingale",

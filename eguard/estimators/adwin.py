@@ -16,6 +16,9 @@ from eguard.estimators.validation import in_open_interval
 Form = Literal["variance", "hoeffding"]
 FORMS: Final = ("variance", "hoeffding")
 
+#: Values seen, sum and squared deviations of the window, and its buckets: one row a size, sum and squares in turn.
+AdwinState = tuple[int, float, float, list[list[float]]]
+
 
 def _log_term(delta: float, width: float, form: str) -> float:
     """ln(2/delta') or ln(4/delta') with delta' = delta / ln W, the share of delta that each cut gets."""
@@ -159,6 +162,24 @@ class Adwin:
         self._total = 0.0
         self._squares = 0.0
         self.width = 0
+
+    def state(self) -> AdwinState:
+        """Return everything that it knows of the stream, for `restore`."""
+        return self._ticks, self._total, self._squares, [[x for bucket in row for x in bucket] for row in self._rows]
+
+    def restore(self, state: AdwinState) -> None:
+        """Go on from a `state`, as if there had been no pause.
+
+        Raises
+        ------
+        EstimatorInputError
+            It is none: a row holds half a bucket, or more buckets than this window keeps.
+        """
+        self._ticks, self._total, self._squares, rows = state
+        if not rows or any(len(row) % 2 or len(row) > 2 * self.max_buckets for row in rows):
+            raise EstimatorInputError("state", f"must hold rows of at most {self.max_buckets} buckets")
+        self._rows = [list(zip(row[::2], row[1::2], strict=True)) for row in rows]
+        self.width = sum(len(row) << level for level, row in enumerate(self._rows))
 
     @property
     def mean(self) -> float:

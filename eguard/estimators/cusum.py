@@ -87,9 +87,26 @@ class Cusum:
         self._standardiser.reset()
         self.statistic = 0.0
 
-    def update(self, x: float) -> bool:
-        """Take one value and return whether it raises an alarm."""
-        standardised = self._standardiser.update(x)
+    @property
+    def count(self) -> int:
+        """Values that the moments were learned from."""
+        return self._standardiser.count
+
+    def state(self) -> tuple[float, int, float, float]:
+        """Return everything that it knows of the series, for `restore`: the sum, and count, mean and squares."""
+        return self.statistic, *self._standardiser.state()
+
+    def restore(self, state: tuple[float, int, float, float]) -> None:
+        """Go on from a `state`."""
+        self.statistic = float(state[0])
+        self._standardiser.restore(state[1:])
+
+    def update(self, x: float, *, learn: bool = True) -> bool:
+        """Take one value and return whether it raises an alarm.
+
+        Without `learn` the value is judged and does not enter the moments.
+        """
+        standardised = self._standardiser.update(x, learn=learn)
         if self.statistic > self.h:
             self.statistic = 0.0
         if standardised is None:

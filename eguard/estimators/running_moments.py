@@ -59,16 +59,28 @@ class RunningStandardiser:
             return self.deviation_floor
         return max(math.sqrt(self._squares / (self.count - 1)), self.deviation_floor)
 
-    def update(self, x: float) -> float | None:
-        """Take one value and return its standardised excess over its predecessors; None during the burn-in."""
+    def state(self) -> tuple[int, float, float]:
+        """Return everything that it knows of the stream, for `restore`."""
+        return self.count, self.mean, self._squares
+
+    def restore(self, state: tuple[int, float, float]) -> None:
+        """Go on from a `state`."""
+        self.count, self.mean, self._squares = int(state[0]), float(state[1]), float(state[2])
+
+    def update(self, x: float, *, learn: bool = True) -> float | None:
+        """Take one value and return its standardised excess over its predecessors; None during the burn-in.
+
+        Without `learn` the value is judged and does not join them: what is suspected must not become ordinary.
+        """
         value = float(x)
         if not math.isfinite(value):
             raise EstimatorInputError("x", f"must be finite, got {x!r}")
         excess = value - self.mean
         standardised = excess / self.deviation if self.count >= self.burn_in else None
-        self.count += 1
-        self.mean += excess / self.count
-        self._squares += excess * (value - self.mean)
+        if learn:
+            self.count += 1
+            self.mean += excess / self.count
+            self._squares += excess * (value - self.mean)
         return standardised
 
 
@@ -99,7 +111,15 @@ class RankStandardiser:
         """Forget the stream."""
         self._standardiser.reset()
 
-    def update(self, x: float) -> float | None:
-        """Take one value and return its rank in [0, 1]; None during the burn-in."""
-        standardised = self._standardiser.update(x)
+    def state(self) -> tuple[int, float, float]:
+        """Return everything that it knows of the stream, for `restore`."""
+        return self._standardiser.state()
+
+    def restore(self, state: tuple[int, float, float]) -> None:
+        """Go on from a `state`."""
+        self._standardiser.restore(state)
+
+    def update(self, x: float, *, learn: bool = True) -> float | None:
+        """Take one value and return its rank in [0, 1]; None during the burn-in. `learn` as for the standardiser."""
+        standardised = self._standardiser.update(x, learn=learn)
         return None if standardised is None else float(ndtr(standardised))

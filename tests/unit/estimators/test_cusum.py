@@ -109,3 +109,27 @@ def test_values_that_do_not_fit_are_refused():
         CusumBank(2).update([1.0, math.inf])
     with pytest.raises(EstimatorInputError, match="finite"):
         Cusum().update(math.inf)
+
+
+def test_a_restored_chart_goes_on_as_if_there_had_been_no_pause():
+    first, second = Cusum(burn_in=4), Cusum(burn_in=4)
+    assert charted(first, (*BURN_IN, 2.0, 3.0))[1] > 0
+    second.restore(first.state())
+    assert second.count == 6
+    assert charted(first, (4.0, 5.0)) == charted(second, (4.0, 5.0))
+
+
+def test_values_that_are_not_learned_stay_as_suspicious_as_they_were():
+    learning, holding = Cusum(burn_in=4), Cusum(burn_in=4)
+    for x in BURN_IN:
+        learning.update(x)
+        holding.update(x)
+    sums = []
+    for _ in range(3):
+        holding.update(2.0, learn=False)
+        sums.append(holding.statistic)
+        learning.update(2.0)
+    step = 2.0 / math.sqrt(4 / 3) - 0.5
+    assert sums == pytest.approx([step, 2 * step, 3 * step])
+    assert holding.count == 4
+    assert learning.statistic < sums[-1]

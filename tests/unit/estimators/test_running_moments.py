@@ -61,3 +61,24 @@ def test_a_value_that_is_no_number_is_refused_and_changes_nothing():
     with pytest.raises(EstimatorInputError, match="x"):
         standardise.update(math.nan)
     assert standardise.count == 0
+
+
+def test_what_is_not_to_be_learned_is_judged_all_the_same():
+    standardise = RunningStandardiser(burn_in=3)
+    for x in (1, 2, 3):
+        standardise.update(x)
+    assert [standardise.update(4, learn=False) for _ in range(3)] == [2.0, 2.0, 2.0]
+    assert standardise.count == 3
+
+
+def test_a_restored_stream_goes_on_as_if_there_had_been_no_pause():
+    first, second = RunningStandardiser(burn_in=3), RunningStandardiser(burn_in=3)
+    for x in (1, 2, 5):
+        first.update(x)
+    second.restore(first.state())
+    assert [first.update(x) for x in (3, 8)] == [second.update(x) for x in (3, 8)]
+    ranks, others = RankStandardiser(burn_in=2), RankStandardiser(burn_in=2)
+    ranks.update(1.0)
+    ranks.update(2.0)
+    others.restore(ranks.state())
+    assert ranks.update(3.0) == others.update(3.0) is not None
