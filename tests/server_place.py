@@ -26,6 +26,7 @@ class ServerPlace:
 
     folder: Path
     settings: ServerSettings
+    clock: object = None
     running: object = None
     _opened: ExitStack = field(default_factory=ExitStack)
 
@@ -44,7 +45,12 @@ class ServerPlace:
 
         def serve():
             try:
-                run_server(self.settings, stop=self._stop, started=lambda running: (box.update(r=running), ready.set()))
+                run_server(
+                    self.settings,
+                    stop=self._stop,
+                    started=lambda running: (box.update(r=running), ready.set()),
+                    clock=self.clock,
+                )
             except BaseException as error:
                 box["error"] = error
                 ready.set()
@@ -103,8 +109,8 @@ class ServerPlace:
 
 
 @contextmanager
-def server_place(folder, database_url="", **settings):
-    """Run a server on a folder and yield it."""
+def server_place(folder, database_url="", clock=None, **settings):
+    """Run a server on a folder and yield it; `clock` is what it takes for the time, the machine's by default."""
     place = ServerPlace(
         Path(folder),
         ServerSettings(
@@ -114,6 +120,7 @@ def server_place(folder, database_url="", **settings):
             admin_listen="127.0.0.1:0",
             **{"aggregation_min_agent_age_seconds": 0.0, **settings},
         ),
+        clock,
     )
     prepare_folder(place.settings)
     pki_folder(place.settings).create(["127.0.0.1", "localhost"], time.time())

@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from eguard.clock import Clock
 from eguard.server.app import make_app
 from eguard.server.assembly import open_context
 from eguard.server.context import ServerContext
@@ -41,6 +42,7 @@ def run_server(
     *,
     stop: threading.Event | None = None,
     started: Callable[[RunningServer], None] = lambda _: None,
+    clock: Clock | None = None,
 ) -> None:
     """Serve until `stop` is set or the process is told to end; work in hand is finished, for up to 4 s.
 
@@ -52,6 +54,8 @@ def run_server(
         Set it to end the server, from any thread.
     started : callable
         Called once both ports answer.
+    clock : Clock, optional
+        What the server takes for the time; the machine's by default. TLS goes by the machine's in any case.
 
     Raises
     ------
@@ -60,7 +64,7 @@ def run_server(
     FleetStoreError
         The database cannot be used, or needs another version.
     """
-    with open_context(settings) as context:
+    with open_context(settings, clock) as context:
         gc.set_threshold(_GC_THRESHOLD)
         asyncio.run(_serve(settings, context, stop or threading.Event(), started))
 
