@@ -1,6 +1,7 @@
 """The fleet's tables, once, for every dialect. Names are those of the operations manual: its queries run unchanged."""
 
 from eguard.fleet.tables.access import access_token, audit_log, user_account, user_session
+from eguard.fleet.tables.alarms import fleet_alarm, fleet_drift_block, fleet_drift_series
 from eguard.fleet.tables.analysis import alert_feedback, calibration_sample, endpoint_event, incident
 from eguard.fleet.tables.baselines import (
     endpoint_baseline,
@@ -47,8 +48,11 @@ __all__ = [
     "endpoint_whitelist",
     "enrollment_token",
     "exact_text",
+    "fleet_alarm",
     "fleet_baseline",
     "fleet_baseline_history",
+    "fleet_drift_block",
+    "fleet_drift_series",
     "fleet_generation",
     "fleet_health",
     "incident",

@@ -52,6 +52,11 @@ def long_text(length: int) -> sa.types.TypeEngine[str]:
     return sa.Text(length).with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 
 
+def long_bytes() -> sa.types.TypeEngine[bytes]:
+    """Return a type for up to 16 MiB of bytes."""
+    return sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
+
+
 def fixed_bytes(length: int) -> sa.types.TypeEngine[bytes]:
     """Return a type of exactly `length` bytes."""
     return sa.LargeBinary(length).with_variant(mysql.BINARY(length), "mysql", "mariadb")

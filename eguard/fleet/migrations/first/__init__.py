@@ -5,6 +5,7 @@ from typing import Final
 from eguard.fleet.migrations.building import FrozenTable
 from eguard.fleet.migrations.first import (
     access,
+    alarms,
     analysis,
     baselines,
     control,
@@ -21,6 +22,7 @@ TABLES: Final[tuple[FrozenTable, ...]] = (
     *analysis.TABLES,
     *access.TABLES,
     *upkeep.TABLES,
+    *alarms.TABLES,
     *notifications.TABLES,
     *signals.TABLES,
 )
