@@ -93,19 +93,11 @@ def compare_generations(
     lifetime counts share most of their events with the previous cycle's, so the bias against the previous generation
     is an upper bound.
     """
-    common = sorted(current.keys() & other.keys())
+    common, divergence, bias = key_divergences(current, other)
     new_keys = sorted(current.keys() - other.keys())
     vanished_keys = sorted(other.keys() - current.keys())
     mean = mean_bias = largest = largest_bias = largest_key = None
     if common:
-        p = np.array([current[key].distribution for key in common])
-        q = np.array([other[key].distribution for key in common])
-        divergence = np.asarray(jensen_shannon_nats(p, q))
-        # The bias grows with the classes that occur on either side; those that never do add no noise.
-        occupied = np.count_nonzero((p > 0.0) | (q > 0.0), axis=1)
-        bias = (occupied - 1) * jensen_shannon_bias_nats(
-            _information(current, common), _information(other, common), d=2
-        )
         weight = np.array([current[key].agent_count for key in common], dtype=np.float64)
         weight /= weight.sum()
         top = int(np.argmax(divergence))
@@ -126,6 +118,22 @@ def compare_generations(
         new_keys=tuple(new_keys[:MAX_NAMED_KEYS]),
         vanished_keys=tuple(vanished_keys[:MAX_NAMED_KEYS]),
     )
+
+
+def key_divergences(
+    current: Mapping[str, PublishedKey], other: Mapping[str, PublishedKey]
+) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the keys on both sides in order, and the divergence and its bias of each, in nats."""
+    common = sorted(current.keys() & other.keys())
+    if not common:
+        return common, np.zeros(0), np.zeros(0)
+    p = np.array([current[key].distribution for key in common])
+    q = np.array([other[key].distribution for key in common])
+    divergence = np.asarray(jensen_shannon_nats(p, q))
+    # The bias grows with the classes that occur on either side; those that never do add no noise.
+    occupied = np.count_nonzero((p > 0.0) | (q > 0.0), axis=1)
+    bias = (occupied - 1) * jensen_shannon_bias_nats(_information(current, common), _information(other, common), d=2)
+    return common, divergence, bias
 
 
 def _information(side: Mapping[str, PublishedKey], keys: list[str]) -> NDArray[np.float64]:
