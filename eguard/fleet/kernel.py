@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from eguard.errors import ConfigError
 from eguard.estimators import aggregate_many, huber_location, kl_divergence_bits, trimmed_median
+from eguard.fleet.voters import within_token_share
 
 BELOW_COHORT: Final = "below_cohort"
 BELOW_MIN_MASS: Final = "below_min_mass"
@@ -90,6 +91,9 @@ class Votes(NamedTuple):
     samples : ndarray of int64, shape (n_votes,)
     interarrival, payload : ndarray of float64, shape (n_votes,)
         Means on the log1p scale; NaN where an agent has none.
+    tokens : ndarray of int64, shape (n_votes,), optional
+        `eguard.fleet.voters.token_code` of each voter. Votes on one key come in the order of
+        `eguard.fleet.voters.vote_rank`: of a token with too many the first stay.
     """
 
     keys: list[str]
@@ -98,6 +102,7 @@ class Votes(NamedTuple):
     samples: NDArray[np.int64]
     interarrival: NDArray[np.float64]
     payload: NDArray[np.float64]
+    tokens: NDArray[np.int64] | None = None
 
 
 class Continuous(NamedTuple):
@@ -125,12 +130,31 @@ class KeyAggregate(NamedTuple):
     payload: Continuous | None
 
 
+class KeyTally(NamedTuple):
+    """The votes on one key: those that count, and those that do not, by reason; why it is withheld, if it is."""
+
+    process_key: str
+    votes: int
+    votes_below_min_samples: int
+    votes_beyond_token_share: int
+    withheld: str | None
+
+
 class ShardResult(NamedTuple):
-    """Aggregates in key order, and the reason for every key that is withheld."""
+    """Aggregates of the keys that are published, and the tally of every key, both in key order."""
 
     aggregates: list[KeyAggregate]
-    withheld: dict[str, str]
-    votes_below_min_samples: int
+    tallies: list[KeyTally]
+
+    @property
+    def withheld(self) -> dict[str, str]:
+        """The reason for every key that is not published."""
+        return {tally.process_key: tally.withheld for tally in self.tallies if tally.withheld is not None}
+
+    @property
+    def votes_below_min_samples(self) -> int:
+        """Votes with too few events behind them."""
+        return sum(tally.votes_below_min_samples for tally in self.tallies)
 
 
 def aggregate_votes(votes: Votes, rules: AggregationRules) -> ShardResult:
@@ -148,10 +172,10 @@ def aggregate_votes(votes: Votes, rules: AggregationRules) -> ShardResult:
     The standard deviation of KL(voter || aggregate) is over voters, in bits, with the aggregate smoothed as counts of
     all events behind it. It grows with disagreement and is not robust on purpose: a forged vote shows in it.
     """
-    cohorts, withheld = _cohorts(votes, rules)
-    below_min_samples = int(np.count_nonzero(votes.samples < rules.min_samples))
+    ballots = _count(votes, rules)
+    cohorts = _cohorts(votes, ballots, rules)
     if not cohorts.keys:
-        return ShardResult([], withheld, below_min_samples)
+        return ShardResult([], _tallies(votes.keys, ballots, rules, frozenset()))
     offsets = np.append(cohorts.starts, len(cohorts.samples))
     fleet = aggregate_many(cohorts.probabilities, offsets, alpha=rules.alpha, min_mass=rules.min_mass)
     owner = np.repeat(np.arange(len(cohorts.keys)), fleet.n_agents)
@@ -175,20 +199,54 @@ def aggregate_votes(votes: Votes, rules: AggregationRules) -> ShardResult:
         for at, key in enumerate(cohorts.keys)
         if fleet.published[at]
     ]
-    withheld |= {cohorts.keys[at]: BELOW_MIN_MASS for at in np.flatnonzero(~fleet.published).tolist()}
-    return ShardResult(aggregates, withheld, below_min_samples)
+    published = frozenset(aggregate.process_key for aggregate in aggregates)
+    return ShardResult(aggregates, _tallies(votes.keys, ballots, rules, published))
 
 
-def _cohorts(votes: Votes, rules: AggregationRules) -> tuple[Votes, dict[str, str]]:
-    """Return the votes with enough events on the keys with enough of these, and why the other keys are withheld."""
-    owner = np.repeat(np.arange(len(votes.keys)), np.diff(votes.starts, append=len(votes.samples)))
-    enough = votes.samples >= rules.min_samples
-    voters = np.bincount(owner[enough], minlength=len(votes.keys))
-    has_cohort = voters >= rules.smallest_cohort
-    chosen = np.flatnonzero(enough & has_cohort[owner])
-    sizes = voters[has_cohort]
-    withheld = {votes.keys[i]: BELOW_COHORT for i in np.flatnonzero(~has_cohort).tolist()}
-    cohorts = Votes(
+class _Ballots(NamedTuple):
+    """Which votes count, shape (n_votes,), and by key: those that do, and those that do not, by reason."""
+
+    is_counted: NDArray[np.bool_]
+    owner: NDArray[np.intp]
+    counted: NDArray[np.intp]
+    below_min_samples: NDArray[np.intp]
+    beyond_token_share: NDArray[np.intp]
+
+
+def _count(votes: Votes, rules: AggregationRules) -> _Ballots:
+    n_keys = len(votes.keys)
+    sizes = np.diff(votes.starts, append=len(votes.samples))
+    owner = np.repeat(np.arange(n_keys), sizes)
+    is_counted = votes.samples >= rules.min_samples
+    enough = np.bincount(owner[is_counted], minlength=n_keys)
+    if votes.tokens is not None:
+        # Votes with too few events widen nobody's share.
+        voting = np.flatnonzero(is_counted)
+        starts = np.cumsum(enough) - enough
+        is_counted[voting] = within_token_share(starts, votes.tokens[voting], rules.max_token_share)
+    counted = np.bincount(owner[is_counted], minlength=n_keys)
+    return _Ballots(is_counted, owner, counted, sizes - enough, enough - counted)
+
+
+def _tallies(keys: list[str], ballots: _Ballots, rules: AggregationRules, published: frozenset[str]) -> list[KeyTally]:
+    numbers = zip(
+        ballots.counted.tolist(), ballots.below_min_samples.tolist(), ballots.beyond_token_share.tolist(), strict=True
+    )
+    tallies = []
+    for key, (counted, below, beyond) in zip(keys, numbers, strict=True):
+        withheld = None
+        if key not in published:
+            withheld = BELOW_COHORT if counted < rules.smallest_cohort else BELOW_MIN_MASS
+        tallies.append(KeyTally(key, counted, below, beyond, withheld))
+    return tallies
+
+
+def _cohorts(votes: Votes, ballots: _Ballots, rules: AggregationRules) -> Votes:
+    """Return the votes that count on keys with enough of them."""
+    has_cohort = ballots.counted >= rules.smallest_cohort
+    chosen = np.flatnonzero(ballots.is_counted & has_cohort[ballots.owner])
+    sizes = ballots.counted[has_cohort]
+    return Votes(
         keys=[votes.keys[i] for i in np.flatnonzero(has_cohort).tolist()],
         starts=np.cumsum(sizes) - sizes,
         probabilities=votes.probabilities[chosen],
@@ -196,7 +254,6 @@ def _cohorts(votes: Votes, rules: AggregationRules) -> tuple[Votes, dict[str, st
         interarrival=votes.interarrival[chosen],
         payload=votes.payload[chosen],
     )
-    return cohorts, withheld
 
 
 def _kl_spread(votes: Votes, owner: NDArray[np.intp], behind: NDArray[np.float64]) -> NDArray[np.float64]:

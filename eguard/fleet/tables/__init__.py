@@ -30,6 +30,7 @@ from eguard.fleet.tables.endpoints import (
 from eguard.fleet.tables.notifications import notification, notification_delivery
 from eguard.fleet.tables.signals import alert_state, signal_count
 from eguard.fleet.tables.upkeep import maintenance_run, maintenance_task
+from eguard.fleet.tables.votes import fleet_changed_key, fleet_key_votes, fleet_voter
 
 __all__ = [
     "UtcTime",
@@ -51,10 +52,13 @@ __all__ = [
     "fleet_alarm",
     "fleet_baseline",
     "fleet_baseline_history",
+    "fleet_changed_key",
     "fleet_drift_block",
     "fleet_drift_series",
     "fleet_generation",
     "fleet_health",
+    "fleet_key_votes",
+    "fleet_voter",
     "incident",
     "maintenance_run",
     "maintenance_task",

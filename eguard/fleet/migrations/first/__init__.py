@@ -13,6 +13,7 @@ from eguard.fleet.migrations.first import (
     notifications,
     signals,
     upkeep,
+    votes,
 )
 
 TABLES: Final[tuple[FrozenTable, ...]] = (
@@ -25,4 +26,5 @@ TABLES: Final[tuple[FrozenTable, ...]] = (
     *alarms.TABLES,
     *notifications.TABLES,
     *signals.TABLES,
+    *votes.TABLES,
 )

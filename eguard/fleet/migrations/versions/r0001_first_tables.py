@@ -51,7 +51,7 @@ def upgrade() -> None:
     insert_missing("policy", "revision", [policy], _POLICY_COLUMNS)
     published = op.get_bind().exec_driver_sql("SELECT COALESCE(MAX(generation), 0) FROM fleet_generation").scalar_one()
     # The default policy has taken the first revision.
-    values = {"policy_revision": 1, "whitelist_revision": 0, "audit": 0, "fleet_generation": published}
+    values = {"policy_revision": 1, "whitelist_revision": 0, "audit": 0, "fleet_generation": published, "vote_epoch": 0}
     counters = [{"name": name, "value": value} for name, value in values.items()]
     insert_missing("server_counter", "name", counters, {"name": sa.String(32), "value": sa.BigInteger()})
 
