@@ -19,6 +19,7 @@
     ├── FleetStoreError             the fleet database refused
     ├── ServerRefusalError          a server refuses a request; carries the HTTP status
     ├── ServerUnavailableError      a server cannot be reached, or what it says cannot be read
+    ├── NotificationError           a webhook or syslog receiver did not take a message to operators
     ├── PolicyError                 a policy document is not one, or a signed policy is not to be followed
     ├── RuleError                   a detection rule cannot be compiled or read
     ├── ModelError                  a model, threshold or schema does not fit
@@ -200,6 +201,29 @@ class ServerUnavailableError(EguardError):
     """A server cannot be reached, does not answer in time, or what it says cannot be read."""
 
     code = "server_unavailable"
+
+
+class NotificationError(EguardError):
+    """A webhook or syslog receiver did not take a message to operators.
+
+    Parameters
+    ----------
+    message : str
+        What happened, without addresses' secrets.
+    is_about_message : bool
+        Whether the receiver refused this message alone, so that others may well arrive.
+    retry_seconds : float, optional
+        When the receiver asked to come back.
+    """
+
+    code = "notification"
+
+    def __init__(
+        self, message: str, *, remedy: str = "", is_about_message: bool = False, retry_seconds: float | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.is_about_message = is_about_message
+        self.retry_seconds = retry_seconds
 
 
 class PolicyError(EguardError):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eguard.cli import server_agent, server_audit, server_pki, server_tasks, server_token, server_user
+from eguard.cli import server_agent, server_audit, server_notify, server_pki, server_tasks, server_token, server_user
 from eguard.cli.output import print_facts, print_json, progress_bar
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.add_typer(server_agent.app, name="agent")
 app.add_typer(server_audit.app, name="audit")
+app.add_typer(server_notify.app, name="notify")
 app.add_typer(server_pki.app, name="pki")
 app.add_typer(server_tasks.app, name="task")
 app.add_typer(server_token.app, name="token")

@@ -22,6 +22,8 @@ from eguard.fleet.tables import (
     fleet_health,
     incident,
     maintenance_run,
+    notification,
+    signal_count,
 )
 
 Progress = Callable[[str, int, int], None]
@@ -41,9 +43,9 @@ class Retention:
     Parameters
     ----------
     events_days : float
-        Events, and alerts below `ALERT_SEVERITIES`, since the server received them.
+        Events, and alerts below `ALERT_SEVERITIES`, since the server received them; what servers counted.
     alerts_days : float
-        Alerts, since the server received them, and incidents since their last alert.
+        Alerts, since the server received them, incidents since their last alert, and messages to operators.
     health_days : float
         Fleet health and the runs of maintenance tasks.
     calibration_days : float
@@ -84,7 +86,7 @@ def purge(
     -------
     dict of str to int
         Rows removed, by kind: ``alerts``, ``baselines``, ``calibration``, ``events``, ``health``, ``incidents``,
-        ``maintenance``.
+        ``maintenance``, ``notifications``, ``signals``.
 
     Raises
     ------
@@ -141,6 +143,8 @@ def _sweeps(now: float, retention: Retention) -> list[_Sweep]:
         _Sweep("health", fleet_health.c.computed_at, health, sa.true()),
         _Sweep("incidents", incident.c.last_at, alerts, sa.true()),
         _Sweep("maintenance", maintenance_run.c.started_at, health, sa.true()),
+        _Sweep("notifications", notification.c.created_at, alerts, sa.true()),
+        _Sweep("signals", signal_count.c.bucket_at, events, sa.true()),
     ]
 
 

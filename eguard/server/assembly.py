@@ -17,6 +17,7 @@ from eguard.server.services.access import Access
 from eguard.server.services.audit import Audit
 from eguard.server.services.certificates import Certificates
 from eguard.server.services.commands import Commands, pending_counts
+from eguard.server.services.delivery import Delivery
 from eguard.server.services.endpoints import Endpoints
 from eguard.server.services.enrolment import Enrolment
 from eguard.server.services.event_search import EventSearch
@@ -29,6 +30,7 @@ from eguard.server.services.policy_assembly import open_policies
 from eguard.server.services.scheduler import Scheduler
 from eguard.server.services.signals import Signals
 from eguard.server.services.whitelist import Whitelist
+from eguard.server.sinks import open_sinks
 from eguard.server.tasks import TASKS
 from eguard.settings import ServerSettings
 
@@ -76,6 +78,7 @@ def assemble(settings: ServerSettings, store: FleetStore, clock: Clock) -> Serve
     database, folder = store.database, pki_folder(settings)
     policies = open_policies(database, clock, settings.server_state_path / KEYS_NAME)
     certificates = Certificates(database, clock)
+    metrics = Metrics(database, clock)
     return ServerContext(
         settings=settings,
         clock=clock,
@@ -114,7 +117,8 @@ def assemble(settings: ServerSettings, store: FleetStore, clock: Clock) -> Serve
         fleet=Fleet(store, clock, settings),
         ingest=Ingest(store, settings.upload_max_bytes),
         signals=Signals(database, clock),
-        metrics=Metrics(database, clock),
+        metrics=metrics,
+        delivery=Delivery(database, clock, open_sinks(settings), metrics.count_notification),
     )
 
 

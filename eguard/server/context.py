@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from eguard.server.services.audit import Audit
     from eguard.server.services.certificates import Certificates
     from eguard.server.services.commands import Commands
+    from eguard.server.services.delivery import Delivery
     from eguard.server.services.endpoints import Endpoints
     from eguard.server.services.enrolment import Enrolment
     from eguard.server.services.event_search import EventSearch
@@ -91,6 +92,7 @@ class ServerContext:
     ingest: Ingest
     signals: Signals
     metrics: Metrics
+    delivery: Delivery
     _control: CapacityLimiter | None = field(default=None, repr=False)
     _bulk: CapacityLimiter | None = field(default=None, repr=False)
 

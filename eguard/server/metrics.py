@@ -90,6 +90,11 @@ class Metrics:
         self._counter(
             "eguard_database_errors_total", ("reason",), "Times that the database refused or was away, by reason."
         )
+        self._counter(
+            "eguard_notifications_total",
+            ("sink", "outcome"),
+            "Attempts to tell operators, by outcome (delivered, failed), and messages that were given up.",
+        )
         build = Gauge("eguard_build_info", "Always 1.", ("version", "python"), registry=self.registry)
         build.labels(__version__, platform.python_version()).set(1)
         self._described.append(
@@ -148,6 +153,10 @@ class Metrics:
         """Count a run of a maintenance task."""
         self._counters["eguard_task_runs_total"].labels(task_id, status).inc()
         self._histograms["eguard_task_seconds"].labels(task_id).observe(seconds)
+
+    def count_notification(self, sink: str, outcome: str) -> None:
+        """Count an attempt to tell operators."""
+        self._counters["eguard_notifications_total"].labels(sink, outcome).inc()
 
     def count_database_error(self, reason: str) -> None:
         """Count a refusal of the database."""

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from eguard.settings.loading import load
-from eguard.settings.values import FolderPath, Number, OptionalPath, WholeNumber
+from eguard.settings.values import FolderPath, Number, OptionalPath, Switch, WholeNumber
 
 DATABASE_NAME: Final = "fleet.sqlite"
 
@@ -69,6 +69,25 @@ class ServerSettings(BaseSettings):
     retention_health_days: WholeNumber = Field(400, ge=1, description="Days that the fleet's health is kept.")
     retention_audit_days: WholeNumber = Field(400, ge=1, description="Days that the audit log is kept.")
     retention_calibration_days: WholeNumber = Field(30, ge=1, description="Days that calibration samples are kept.")
+
+    notify_webhook_url: SecretStr = Field(
+        SecretStr(""), description="https URL that messages to operators are posted to; empty: none."
+    )
+    notify_webhook_secret: SecretStr = Field(
+        SecretStr(""), description="Secret that the webhook's messages are signed with; empty: they are not signed."
+    )
+    notify_webhook_allow_http: Switch = Field(
+        default=False,
+        description="Whether the webhook may be http beyond this machine: whoever listens reads along.",
+    )
+    notify_syslog: str = Field(
+        "", description="Syslog receiver of messages to operators: udp, tcp or tls://HOST:PORT; empty: none."
+    )
+    notify_ca: OptionalPath = Field(
+        None,
+        description="Authority of the webhook's and of the syslog receiver's certificate, PEM.",
+        json_schema_extra={"default_text": "the system's"},
+    )
 
     @field_validator("agent_listen", "admin_listen")
     @classmethod

@@ -16,6 +16,9 @@ from eguard.fleet.tables import (
     fleet_health,
     incident,
     maintenance_run,
+    notification,
+    notification_delivery,
+    signal_count,
 )
 from eguard.wire import BaselineRow
 
@@ -166,6 +169,16 @@ def test_every_kind_has_its_age_and_verdicts_none(database):
             }
         ],
     )
+    counted = {"name": "accepted_rows", "server_id": "s", "value": 1}
+    insert(database, signal_count, [{**counted, "bucket_at": NOW - days * DAY} for days in (29, 31)])
+    told = {"kind": "k", "severity": "info", "title": "", "detail": {}}
+    insert(
+        database,
+        notification,
+        [{**told, "notification_id": f"n{days}", "created_at": NOW - days * DAY} for days in (179, 181)],
+    )
+    sent = {"sink": "webhook", "status": "waiting", "attempts": 0, "next_attempt_at": NOW}
+    insert(database, notification_delivery, [{**sent, "notification_id": f"n{days}"} for days in (179, 181)])
     assert purge(database, NOW) == {
         "alerts": 0,
         "baselines": 0,
@@ -174,7 +187,10 @@ def test_every_kind_has_its_age_and_verdicts_none(database):
         "health": 1,
         "incidents": 1,
         "maintenance": 1,
+        "notifications": 1,
+        "signals": 1,
     }
+    assert left(database, notification_delivery.c.notification_id) == ["n179"]
     assert left(database, fleet_health.c.generation) == [1]
     assert left(database, maintenance_run.c.run_id) == ["young"]
     assert left(database, calibration_sample.c.sample_id) == ["s29"]
@@ -242,7 +258,7 @@ def test_many_rows_go_in_small_transactions_between_which_the_work_can_be_ended(
 
     with pytest.raises(EndedError):
         purge(database, NOW, progress=end)
-    assert calls[-1] == ("events", 3, 7)
+    assert calls[-1] == ("events", 3, 9)
     assert len(left(database, endpoint_event.c.event_id)) == 15 + 15
     assert purge(database, NOW)["events"] == 15
     assert len(left(database, endpoint_event.c.event_id)) == 15

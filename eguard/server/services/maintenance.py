@@ -34,6 +34,7 @@ SCHEDULE: Final = "schedule"
 CATCH_UP: Final = "catch-up"
 RUNNING: Final = "running"
 LOST: Final = "lost"
+WENT_WELL: Final = ("success", "skipped")
 
 _task = maintenance_task.c
 _run = maintenance_run.c
@@ -94,8 +95,11 @@ class MaintenanceLedger:
             if not _is_held(row, now) and (row.lease_owner is not None or (row.enabled and self._is_due(row, now)))
         )
 
-    def claim_due(self, task_id: str) -> Claim | None:
-        """Begin a run of a task that is due, unless another server was faster."""
+    def claim_due(self, task_id: str, *, may_wait: bool = False) -> Claim | None:
+        """Begin a run of a task that is due, unless another server was faster.
+
+        A task that may wait until it is wanted missed nothing when it begins late.
+        """
 
         def claim(connection: sa.Connection) -> Claim | None:
             row = self._lock(connection, task_id)
@@ -110,7 +114,8 @@ class MaintenanceLedger:
                 is_it = _task.task_id == task_id
                 connection.execute(sa.update(maintenance_task).where(is_it).values(next_due=following))
                 return None
-            started_by = CATCH_UP if now - row.next_due > CATCH_UP_SECONDS else SCHEDULE
+            is_late = now - row.next_due > CATCH_UP_SECONDS and not may_wait
+            started_by = CATCH_UP if is_late else SCHEDULE
             return self._begin(connection, task_id, started_by, now, next_due=following)
 
         return self._database.retrying(claim)
@@ -159,11 +164,18 @@ class MaintenanceLedger:
         return self._database.retrying(prolong, is_idempotent=True)
 
     def finish(
-        self, claim: Claim, status: str, detail: Mapping[str, Any] | None, *, is_due_again: bool = False
+        self,
+        claim: Claim,
+        status: str,
+        detail: Mapping[str, Any] | None,
+        *,
+        is_due_again: bool = False,
+        replaces_earlier: bool = False,
     ) -> bool:
         """Write down how a run ended and give its lease back; False if it was marked as lost meanwhile.
 
-        A run that was cut short may leave its task due again, for whichever server looks next.
+        A run that was cut short may leave its task due again, for whichever server looks next. One that went well may
+        take the place of earlier ones that did.
         """
 
         def end(connection: sa.Connection) -> bool:
@@ -177,6 +189,9 @@ class MaintenanceLedger:
                 "detail": dict(detail) if detail is not None else None,
             }
             connection.execute(sa.update(maintenance_run).where(is_it).values(**values))
+            if replaces_earlier and status in WENT_WELL:
+                went_well = sa.and_(_run.task_id == claim.task_id, _run.status.in_(WENT_WELL))
+                connection.execute(sa.delete(maintenance_run).where(went_well, _run.run_id != claim.run_id))
             is_mine = sa.and_(_task.task_id == claim.task_id, _task.lease_owner == self._server_id)
             given_back: dict[str, Any] = {"lease_owner": None, "lease_until": None}
             if is_due_again:

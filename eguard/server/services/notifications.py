@@ -6,6 +6,7 @@ dispatched, at least once each; receivers tell a second copy by its id.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final
@@ -36,7 +37,7 @@ def notify(
     title : str
         One sentence for people.
     detail : mapping
-        Facts that JSON can hold; no secrets.
+        Facts that JSON can hold; no secrets. Numbers that JSON has no form for become null.
     now : float
         Seconds since the epoch.
 
@@ -54,8 +55,16 @@ def notify(
             kind=kind,
             severity=severity,
             title=title[:_MAX_TITLE_CHARACTERS],
-            detail=dict(detail),
+            detail=_finite(dict(detail)),
             created_at=now,
         )
     )
     return notification_id
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -20,7 +20,14 @@ from eguard.clock import Clock, SystemClock
 from eguard.errors import EguardError, FleetStoreError, ServerRefusalError
 from eguard.fleet.database import Database
 from eguard.server.principal import Principal
-from eguard.server.services.maintenance import CATCH_UP, LEASE_SECONDS, SCHEDULE, Claim, MaintenanceLedger
+from eguard.server.services.maintenance import (
+    CATCH_UP,
+    LEASE_SECONDS,
+    SCHEDULE,
+    WENT_WELL,
+    Claim,
+    MaintenanceLedger,
+)
 from eguard.server.services.schedules import local_zone, parse_schedule
 from eguard.server.tasks.task import Task
 
@@ -157,10 +164,14 @@ class Scheduler:
     def _begin_what_is_due(self) -> None:
         busy = self._busy()
         for task_id in self._ledger.due():
-            if task_id not in busy and not self._stopping.is_set():
-                claim = self._ledger.claim_due(task_id)
+            if task_id not in busy and not self._stopping.is_set() and self._is_wanted(task_id):
+                claim = self._ledger.claim_due(task_id, may_wait=self._tasks[task_id].is_wanted is not None)
                 if claim is not None:
                     self._begin(claim)
+
+    def _is_wanted(self, task_id: str) -> bool:
+        is_wanted, context = self._tasks[task_id].is_wanted, self._context
+        return is_wanted is None or (context is not None and is_wanted(context))
 
     def _renew(self) -> None:
         busy = self._busy()
@@ -183,13 +194,19 @@ class Scheduler:
     def _run(self, claim: Claim) -> None:
         began = time.monotonic()
         log = _log.bind(task_id=claim.task_id, run_id=claim.run_id)
-        log.info("maintenance task began", started_by=claim.started_by)
+        task = self._tasks[claim.task_id]
+        is_quiet = task.is_routine and claim.started_by in {SCHEDULE, CATCH_UP}
+        (log.debug if is_quiet else log.info)("maintenance task began", started_by=claim.started_by)
         try:
             status, detail = self._outcome(claim.task_id)
             seconds = time.monotonic() - began
             is_cut_short = detail.get("code") == _STOPPED and claim.started_by in {SCHEDULE, CATCH_UP}
-            if self._ledger.finish(claim, status, detail, is_due_again=is_cut_short):
-                log.info("maintenance task ended", status=status, seconds=round(seconds, 3))
+            kept = self._ledger.finish(
+                claim, status, detail, is_due_again=is_cut_short, replaces_earlier=task.is_routine
+            )
+            if kept:
+                told = log.debug if is_quiet and status in WENT_WELL else log.info
+                told("maintenance task ended", status=status, seconds=round(seconds, 3))
             else:
                 status = "lost"
                 log.warning("maintenance task ended after its lease was lost", seconds=round(seconds, 3))

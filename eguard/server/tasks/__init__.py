@@ -7,6 +7,7 @@ detail with the key ``skipped`` says that there was nothing to do, and why.
 from __future__ import annotations
 
 from eguard.server.tasks.fleet_aggregate import aggregate_fleet
+from eguard.server.tasks.notify import has_messages, send_messages
 from eguard.server.tasks.retention import remove_what_is_old
 from eguard.server.tasks.session_cleanup import clean_up
 from eguard.server.tasks.task import Task
@@ -18,6 +19,14 @@ TASKS: tuple[Task, ...] = (
         "Aggregate the profiles of all active agents into a new generation of the fleet's baseline.",
         "every 6h",
         aggregate_fleet,
+    ),
+    Task(
+        "notify",
+        "Send messages to operators to the webhook and the syslog receiver.",
+        "every 1s",
+        send_messages,
+        is_wanted=has_messages,
+        is_routine=True,
     ),
     Task(
         "retention",
