@@ -170,7 +170,7 @@ def _attacked(
     progress: Progress | None,
 ) -> dict[str, Any]:
     honest = cohort.votes[: settings.agents - settings.liars]
-    lies = _worst_lies(honest, attack, settings, rng)
+    lies = worst_lies(honest, attack, settings.liars, rng, settings.aggregator)
     ordinary = cohort.votes[len(honest) :]
     with tempfile.TemporaryDirectory(prefix="eguard-poison-") as folder:
         clock = SimulatedClock(_START_UNIX)
@@ -198,12 +198,18 @@ def _attacked(
             )  # fmt: skip
 
 
-def _worst_lies(honest: Floats, attack: PoisonAttack, settings: PoisonSettings, rng: np.random.Generator) -> Floats:
-    """Return the liars' votes in the published direction that moves the aggregate furthest."""
-    tried = attack(honest, settings.liars, rng, attack.published(honest))
+def worst_lies(
+    honest: Floats,
+    attack: PoisonAttack,
+    liars: int,
+    rng: np.random.Generator,
+    aggregator: Aggregator = "trimmed_median",
+) -> Floats:
+    """Return the liars' votes in the published direction that moves the aggregate furthest, shape (liars, 8)."""
+    tried = attack(honest, liars, rng, attack.published(honest))
     stacked = np.stack([np.vstack([honest, lies]) for lies in tried], axis=1)
-    clean = aggregates(honest[:, None], settings.aggregator)
-    moved = np.abs(aggregates(stacked, settings.aggregator) - clean).sum(axis=1)
+    clean = aggregates(honest[:, None], aggregator)
+    moved = np.abs(aggregates(stacked, aggregator) - clean).sum(axis=1)
     # Where the key is no longer published nothing is moved.
     worst: Floats = tried[int(np.where(np.isfinite(moved), moved, -1.0).argmax())]
     return worst

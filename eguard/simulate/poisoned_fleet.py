@@ -27,6 +27,26 @@ CYCLE_SECONDS: Final = 900.0
 _INCARNATION: Final = "simulated"
 
 
+def learned_rows(process_key: str, counts: NDArray[np.int64], now: float) -> list[BaselineRow]:
+    """Return what an honest agent uploads that counted these events, shape (8,): its profile table makes the row."""
+    table = ProfileTable(capacity=1)
+    slots = table.slots_for([decode_process_key(process_key)], np.array([now]))
+    table.learn_counts(slots, counts[None])
+    return to_wire(table)
+
+
+def forged_row(process_key: str, vote: Floats, sample_count: int, *, seq: int, now: float) -> BaselineRow:
+    """Return a row as a liar makes it: any distribution, shape (8,), with any number of events behind it."""
+    return BaselineRow(
+        process_key=process_key,
+        event_distribution=distribution_from_vector(vote),
+        sample_count=sample_count,
+        entropy_threshold=entropy_threshold(sample_count),
+        learned_at_unix=now,
+        seq=seq,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a generation says about the key; no distribution where it is not published."""
@@ -56,22 +76,11 @@ class PoisonedFleet:
 
     def upload_counts(self, agent_id: str, counts: NDArray[np.int64]) -> None:
         """Upload as an honest agent does: from its profile table."""
-        table = ProfileTable(capacity=1)
-        slots = table.slots_for([decode_process_key(self._key)], np.array([self._clock.now()]))
-        table.learn_counts(slots, counts[None])
-        self._send(agent_id, to_wire(table))
+        self._send(agent_id, learned_rows(self._key, counts, self._clock.now()))
 
     def upload_vote(self, agent_id: str, vote: Floats, sample_count: int, *, seq: int) -> None:
         """Upload a crafted row, as a liar does."""
-        row = BaselineRow(
-            process_key=self._key,
-            event_distribution=distribution_from_vector(vote),
-            sample_count=sample_count,
-            entropy_threshold=entropy_threshold(sample_count),
-            learned_at_unix=self._clock.now(),
-            seq=seq,
-        )
-        self._send(agent_id, [row])
+        self._send(agent_id, [forged_row(self._key, vote, sample_count, seq=seq, now=self._clock.now())])
 
     def _send(self, agent_id: str, rows: Sequence[BaselineRow]) -> None:
         for body in pack_uploads(agent_id, list(rows)).bodies:
