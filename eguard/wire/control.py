@@ -73,7 +73,21 @@ class RenewalRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Heartbeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How an agent is; every 30 s. `queue_depth` counts alerts that wait in its buffer."""
+    """How an agent is; every 30 s.
+
+    Attributes
+    ----------
+    queue_depth : int
+        Alerts that wait in its buffer.
+    trees_seen, trees_anomalous : int or None
+        Process trees since the agent's start, each counted once in every hour in which it was seen, and those of them
+        whose shape alone was above the classifier's threshold. None without a classifier.
+    destinations_scored, destinations_confirmed : int or None
+        Destinations of today, UTC, that were scored as beacons, and those that were confirmed. None without a
+        calibrated threshold.
+    destinations_alpha : float or None
+        Share of benign destinations that the threshold lets pass as beacons.
+    """
 
     agent_id: WireName
     incarnation: WireName
@@ -86,6 +100,11 @@ class Heartbeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     events_total: Count = 0
     events_lost: Count = 0
     queue_depth: Count = 0
+    trees_seen: Count | None = None
+    trees_anomalous: Count | None = None
+    destinations_scored: Count | None = None
+    destinations_confirmed: Count | None = None
+    destinations_alpha: Annotated[float, Meta(gt=0.0, lt=0.5)] | None = None
 
 
 class HeartbeatAnswer(Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ signal_count = sa.Table(
 )
 
 #: How each rule stood at its last look. `state` is ``ok``, ``alert`` or ``unknown``; `since` is when it became so;
-#: `numbers` are what it was judged by.
+#: `fine_since` is since when an alert's numbers have been inside their bound; `numbers` are what it was judged by.
 alert_state = sa.Table(
     "alert_state",
     metadata,
@@ -25,5 +25,6 @@ alert_state = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("since", UtcTime, nullable=False),
     sa.Column("looked_at", UtcTime, nullable=False),
+    sa.Column("fine_since", UtcTime),
     sa.Column("numbers", sa.JSON, nullable=False),
 )

@@ -27,6 +27,7 @@ TABLES: Final = (
             sa.Column("state", sa.String(16), nullable=False),
             sa.Column("since", moment(), nullable=False),
             sa.Column("looked_at", moment(), nullable=False),
+            sa.Column("fine_since", moment()),
             sa.Column("numbers", sa.JSON(), nullable=False),
             sa.PrimaryKeyConstraint("rule", name="pk_alert_state"),
         ),
