@@ -129,16 +129,17 @@ async def import_fleet(request: Request, context: Ctx, principal: Admin) -> Resp
 async def roll_back(request: Request, context: Ctx, principal: Admin) -> Response:
     """Publish an earlier generation anew."""
     wanted = await read_body(request, GenerationRequest)
-    generation = await context.control(context.fleet.roll_back, principal, wanted.generation, wanted.reason)
-    return answer({"generation": generation, "rolled_back_to": wanted.generation})
+    done = await context.control(context.fleet.roll_back, principal, wanted.generation, wanted.reason)
+    found = {"rolled_back_to": wanted.generation, "resolved_alarms": done.resolved_alarms}
+    return answer({"generation": done.generation, **found})
 
 
 @router.post("/fleet/approve", openapi_extra=body_schema(ApprovalRequest), responses=responses(404))
 async def approve(request: Request, context: Ctx, principal: Admin) -> Response:
     """Pin a generation as the reference of the fleet's health."""
     wanted = await read_body(request, ApprovalRequest)
-    generation = await context.control(context.fleet.approve, principal, wanted.generation, wanted.reason)
-    return answer({"reference_generation": generation})
+    done = await context.control(context.fleet.approve, principal, wanted.generation, wanted.reason)
+    return answer({"reference_generation": done.generation, "resolved_alarms": done.resolved_alarms})
 
 
 @router.get("/fleet/health", responses=responses())

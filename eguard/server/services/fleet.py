@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
 from eguard.clock import Clock
 from eguard.fleet.aggregation import AggregationReport, Progress
+from eguard.fleet.generations import reference_generation
 from eguard.fleet.store import FleetStore
 from eguard.server.principal import Principal
 from eguard.server.services.audit import record
+from eguard.server.services.drift import settle_as_adversarial, settle_as_organic, watch_drift
 from eguard.settings import ServerSettings
 from eguard.wire.fleet import FleetPage, FleetRow
 
 #: Rows on a page unless a caller asks for fewer or more.
 PAGE_ROWS: Final = 512
 HEALTH_ROWS: Final = 400
+
+
+class Settled(NamedTuple):
+    """A generation that an operator decided on, and the alarms of drift that this resolved."""
+
+    generation: int
+    resolved_alarms: list[str]
 
 
 class Fleet:
@@ -41,7 +50,7 @@ class Fleet:
     def aggregate(
         self, principal: Principal, min_agents: int | None = None, progress: Progress | None = None
     ) -> AggregationReport:
-        """Publish a new generation from the votes of all active agents.
+        """Publish a new generation from the votes of all active agents, and look whether the fleet drifts.
 
         Raises
         ------
@@ -50,29 +59,54 @@ class Fleet:
         """
         settings = self._settings
         wanted = settings.aggregation_min_agents if min_agents is None else min_agents
+
+        def watch(connection: sa.Connection) -> dict[str, Any]:
+            watch_drift(connection, self._clock.now())
+            return {"min_agents": wanted}
+
         return self._store.aggregate(
             wanted,
             settings.aggregation_max_colluders,
             min_agent_age_seconds=settings.aggregation_min_agent_age_seconds,
             max_token_share=settings.aggregation_max_token_share,
             progress=progress,
-            also=self._audit(principal, "fleet.aggregate", {"min_agents": wanted}),
+            also=self._audit(principal, "fleet.aggregate", watch),
         )
 
-    def roll_back(self, principal: Principal, generation: int, reason: str) -> int:
-        """Publish the rows of an earlier generation anew and return the new generation's number."""
-        detail = {"generation": generation, "reason": reason}
-        return self._store.rollback(generation, self._audit(principal, "fleet.rollback", detail))
+    def roll_back(self, principal: Principal, generation: int, reason: str) -> Settled:
+        """Publish the rows of an earlier generation anew; alarms raised after it are resolved as adversarial."""
+        resolved: list[str] = []
+
+        def settle(connection: sa.Connection) -> dict[str, Any]:
+            watch_drift(connection, self._clock.now())
+            resolved[:] = settle_as_adversarial(connection, principal, self._clock.now(), after=generation)
+            return {"generation": generation, "reason": reason, "resolved_alarms": resolved}
+
+        number = self._store.rollback(generation, self._audit(principal, "fleet.rollback", settle))
+        return Settled(number, resolved)
 
     def import_rows(self, principal: Principal, rows: Sequence[FleetRow], source_version: str, reason: str) -> int:
         """Publish rows that come from elsewhere and return the new generation's number."""
-        detail = {"rows": len(rows), "source_version": source_version, "reason": reason}
-        return self._store.import_rows(rows, source_version, self._audit(principal, "fleet.import", detail))
 
-    def approve(self, principal: Principal, generation: int | None, reason: str) -> int:
-        """Pin a generation, the current one by default, as what drift is measured against."""
-        detail = {"generation": generation, "reason": reason}
-        return self._store.pin_reference(generation, self._audit(principal, "fleet.approve", detail))
+        def watch(connection: sa.Connection) -> dict[str, Any]:
+            watch_drift(connection, self._clock.now())
+            return {"rows": len(rows), "source_version": source_version, "reason": reason}
+
+        return self._store.import_rows(rows, source_version, self._audit(principal, "fleet.import", watch))
+
+    def approve(self, principal: Principal, generation: int | None, reason: str) -> Settled:
+        """Pin a generation, the current one by default, as what drift is measured against.
+
+        Alarms raised up to it are resolved as organic.
+        """
+        resolved: list[str] = []
+
+        def settle(connection: sa.Connection) -> dict[str, Any]:
+            pinned = reference_generation(connection)
+            resolved[:] = settle_as_organic(connection, principal, pinned, self._clock.now())
+            return {"generation": pinned, "reason": reason, "resolved_alarms": resolved}
+
+        return Settled(self._store.pin_reference(generation, self._audit(principal, "fleet.approve", settle)), resolved)
 
     def page(self, limit: int, cursor: str, *, is_enabled: bool) -> FleetPage:
         """Return rows of the current generation after the key `cursor`; none at all while seeds are switched off."""
@@ -98,7 +132,11 @@ class Fleet:
             "comparisons": self._store.health_history(min(limit, HEALTH_ROWS)),
         }
 
-    def _audit(self, principal: Principal, action: str, detail: dict[str, Any]) -> Callable[[sa.Connection], object]:
+    def _audit(
+        self, principal: Principal, action: str, act: Callable[[sa.Connection], dict[str, Any]]
+    ) -> Callable[[sa.Connection], object]:
+        """Return what runs in the publishing transaction: `act`, and the record of what it says it did."""
+
         def write(connection: sa.Connection) -> None:
             record(
                 connection,
@@ -106,7 +144,7 @@ class Fleet:
                 action=action,
                 object_type="fleet",
                 object_id="fleet",
-                detail=detail,
+                detail=act(connection),
                 now=self._clock.now(),
             )
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from eguard.fleet.alarms import open_alarms
 from eguard.fleet.tables import endpoint_agent, endpoint_inventory, rollout
 from eguard.server.services.cohorts import Population, governed_agents, populate, shares
 from eguard.server.services.policy_state import StoredPolicy, load_state
@@ -61,6 +62,8 @@ class RolloutView:
         The four checks.
     freshness : Freshness
         Of these agents, with the policy's revision.
+    drift_alarms : int
+        Alarms of drift that are not resolved.
     """
 
     policy: StoredPolicy
@@ -71,6 +74,7 @@ class RolloutView:
     population: Population
     checks: tuple[StageCheck, ...]
     freshness: Freshness
+    drift_alarms: int
 
     @property
     def is_off(self) -> bool:
@@ -90,6 +94,7 @@ class RolloutView:
             "is_frozen": self.frozen_reason is not None,
             "frozen_reason": self.frozen_reason,
             "frozen_by": self.frozen_by,
+            "drift_alarms": self.drift_alarms,
             "is_switched_off": self.is_off,
             "agents": len(self.population),
             "cohort_size": self.population.size(max(upload, seed)),
@@ -131,6 +136,7 @@ def look_at_rollout(connection: sa.Connection, policy_id: str, now: float, budge
         population=population,
         checks=judge_stage(measures, budget),
         freshness=measure_freshness(connection, agents, stored.revision, now),
+        drift_alarms=len(open_alarms(connection)),
     )
 
 

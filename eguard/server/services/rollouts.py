@@ -10,11 +10,13 @@ import sqlalchemy as sa
 
 from eguard.clock import Clock
 from eguard.errors import ServerRefusalError
+from eguard.fleet.alarms import open_alarms
 from eguard.fleet.database import Database
 from eguard.fleet.tables import rollout
 from eguard.policy import PolicyDocument
 from eguard.server.principal import Principal
 from eguard.server.services import audit
+from eguard.server.services.drift import require_no_open_alarm
 from eguard.server.services.kill_switch import freeze_rollouts, policies_in_force, switch_off
 from eguard.server.services.policy_state import StoredPolicy, load_state
 from eguard.server.services.policy_view import PolicyView
@@ -131,10 +133,17 @@ class Rollouts:
         return self._changing(write)
 
     def resume(self, principal: Principal, reason: str, policy_id: str | None = None) -> dict[str, Any]:
-        """Let frozen rollouts go on; the time in the stage and the checks still count."""
+        """Let frozen rollouts go on; the time in the stage and the checks still count.
+
+        Raises
+        ------
+        ServerRefusalError
+            409 ``drift_alarm_open``: the fleet's baseline moved, and nobody has said yet why.
+        """
         authorship = Authorship(principal, reason, self._clock.now())
 
         def write(connection: sa.Connection) -> dict[str, Any]:
+            require_no_open_alarm(connection)
             column = rollout.c
             wanted = sa.and_(column.frozen_at.is_not(None), _of_policy(policy_id))
             resumed = sorted(row[0] for row in connection.execute(sa.select(column.rollout_id).where(wanted)))
@@ -218,6 +227,8 @@ class Rollouts:
         causes: list[tuple[str, str]] = []
         if seen.frozen_reason is not None:
             causes.append(("frozen", f"the rollout is frozen: {seen.frozen_reason}"))
+        if seen.drift_alarms:
+            causes.append(("drift_alarm", f"{seen.drift_alarms} alarms of drift are not resolved"))
         waited = self._clock.now() - seen.stage_since
         if waited < self._dwell_seconds:
             left = (self._dwell_seconds - waited) / 60.0
@@ -245,7 +256,8 @@ class Rollouts:
         held = require_policy(connection, policy_id)
         row = connection.execute(sa.select(rollout).where(rollout.c.rollout_id == held.rollout_id)).one_or_none()
         was_frozen = row is not None and row.frozen_at is not None and seen.frozen_reason is None
-        if held.revision != seen.policy.revision or was_frozen:
+        has_alarm = not seen.drift_alarms and bool(open_alarms(connection))
+        if held.revision != seen.policy.revision or was_frozen or has_alarm:
             raise ServerRefusalError(409, "rollout_changed", f"{policy_id} was changed meanwhile; look again")
         document = replace(
             _switched_on(connection, held), baseline_upload_canary_percent=target, fleet_seed_canary_percent=target

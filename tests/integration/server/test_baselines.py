@@ -120,12 +120,12 @@ def test_an_earlier_generation_comes_back_under_a_new_number(place):
     )
     assert imported.json() == {"generation": first + 1, "imported": 1}
     back = admin.post("/endpoint/baseline/fleet/rollback", json={"generation": first, "reason": "drill"})
-    assert back.json() == {"generation": first + 2, "rolled_back_to": first}
+    assert back.json() == {"generation": first + 2, "rolled_back_to": first, "resolved_alarms": []}
     now = admin.get("/endpoint/baseline/fleet").json()
     assert [each["process_key"] for each in now["fleet_baselines"]] == ["bash:sshd"]
     assert admin.post("/endpoint/baseline/fleet/rollback", json={"generation": 99}).status_code == 404
     approved = admin.post("/endpoint/fleet/approve", json={"generation": first})
-    assert approved.json() == {"reference_generation": first}
+    assert approved.json() == {"reference_generation": first, "resolved_alarms": []}
     actions = [record.action for record in place.context.audit.search(object_type="fleet").records]
     assert actions == ["fleet.approve", "fleet.rollback", "fleet.import", "fleet.aggregate"]
     assert place.context.audit.verify().intact
