@@ -17,13 +17,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from weakref import WeakSet
 
 import structlog
 import uvicorn
 
 from eguard.errors import ConfigError
+from eguard.server.handshakes import Handshakes
 from eguard.server.peer_protocol import PeerProtocol
+from eguard.server.tls_connection import TlsConnection
 from eguard.settings.server import split_listen
 
 #: Names of the two listeners, as a request's ``state["listener"]`` says them.
@@ -37,6 +38,7 @@ _RELOAD_SECONDS: Final = 5.0
 #: Enough for the event loop to close what was cut off.
 _CUT_OFF_SECONDS: Final = 0.05
 _BACKLOG: Final = 4096
+_ACCEPTED_AT_ONCE: Final = 64
 
 _log = structlog.get_logger("eguard.server")
 
@@ -59,6 +61,9 @@ class TlsFiles:
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # A ticket would let its holder in again without showing the certificate; every connection shows it anew, so
+        # that an authority that was retired counts for nobody from the next connection on.
+        context.num_tickets = 0
         try:
             context.load_cert_chain(self.certificate, self.key, password="")
             if asks_for_certificate:
@@ -117,8 +122,9 @@ class Listener(uvicorn.Server):
         self._context = context
         self._socket = _bind(listen)
         self.is_listening = asyncio.Event()
-        self._transports: WeakSet[asyncio.Transport] = WeakSet()
-        own = {"transports": self._transports, "deadline_seconds": deadline_seconds, "max_connections": max_connections}
+        self._max_connections = max_connections
+        self._handshakes: Handshakes | None = None
+        own = {"deadline_seconds": deadline_seconds, "max_connections": max_connections}
         protocol = type("Protocol", (PeerProtocol,), own)
         super().__init__(
             uvicorn.Config(
@@ -141,7 +147,7 @@ class Listener(uvicorn.Server):
         return int(self._socket.getsockname()[1])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - signature
-        """Listen, with limits on handshakes that uvicorn has no setting for."""
+        """Listen, with TLS of our own."""
         await self.lifespan.startup()
         config, loop = self.config, asyncio.get_running_loop()
         state = {**self.lifespan.state, "listener": self.name}
@@ -152,14 +158,14 @@ class Listener(uvicorn.Server):
             )  # type: ignore[call-arg]
             return made
 
-        server = await loop.create_server(
-            protocol,
-            sock=self._socket,
-            ssl=self._context,
-            backlog=_BACKLOG,
-            ssl_handshake_timeout=_HANDSHAKE_SECONDS,
-            ssl_shutdown_timeout=1.0,
+        handshakes = self._handshakes = Handshakes(
+            loop, self._context, timeout_seconds=_HANDSHAKE_SECONDS, max_waiting=self._max_connections
         )
+        # asyncio's backlog is both what the kernel keeps and how many connections it accepts before anything else.
+        server = await loop.create_server(
+            lambda: TlsConnection(handshakes, protocol), sock=self._socket, backlog=_ACCEPTED_AT_ONCE
+        )
+        self._socket.listen(_BACKLOG)
         self.servers = [server]
         self.started = True
         self.is_listening.set()
@@ -167,8 +173,8 @@ class Listener(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then cut off whoever has not read what was sent or not said goodbye."""
         await super().shutdown(sockets)
-        for transport in list(self._transports):
-            transport.abort()
+        if self._handshakes is not None:
+            self._handshakes.cut_off()
         await asyncio.sleep(_CUT_OFF_SECONDS)
 
     @contextlib.contextmanager

@@ -13,8 +13,7 @@ docs/adr/0012-server-stack.md, on what of uvicorn this leans on.
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar, Final
-from weakref import WeakSet
+from typing import Final
 
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -37,8 +36,6 @@ class PeerProtocol(HttpToolsProtocol):
 
     deadline_seconds: float = 15.0
     max_connections: int = 12_000
-    #: Of every connection that was made and is not collected yet.
-    transports: ClassVar[WeakSet[asyncio.Transport]] = WeakSet()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Note who connected."""
@@ -48,7 +45,6 @@ class PeerProtocol(HttpToolsProtocol):
         self._head_bytes: int | None = 0
         self._is_head_too_large = False
         super().connection_made(transport)
-        self.transports.add(transport)
         if len(self.connections) > self.max_connections:
             self.app = _overloaded
         secured = transport.get_extra_info("ssl_object")
