@@ -24,6 +24,7 @@ from eguard.estimators.conformal import (
     mondrian_thresholds,
     pac_rank,
 )
+from eguard.estimators.count_bounds import binomial_bound, poisson_bound
 from eguard.estimators.cusum import Cusum, CusumBank
 from eguard.estimators.dirichlet import dirichlet_posterior, seed_concentration, smoothed_prior_mean
 from eguard.estimators.divergence import jensen_shannon_bias_nats, jensen_shannon_nats, kl_divergence_bits
@@ -73,6 +74,7 @@ __all__ = [
     "aggregate_distributions",
     "aggregate_many",
     "beacon_regularity",
+    "binomial_bound",
     "bowley_skewness",
     "conformal_p_values",
     "conformal_rank",
@@ -95,6 +97,7 @@ __all__ = [
     "pac_rank",
     "periodicity_score",
     "permutation_mutual_information",
+    "poisson_bound",
     "predictive_concentration",
     "predictive_kl_thresholds",
     "quantile_buckets",
