@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import sqlalchemy as sa
 
 from eguard.clock import Clock
-from eguard.events import N_EVENT_CLASSES
+from eguard.errors import FleetStoreError
+from eguard.fleet.blocks import BlockResult
+from eguard.fleet.changes import clear_marks, end_epoch
+from eguard.fleet.cycle_memory import KeyState, remember
+from eguard.fleet.cycle_plan import Plan, facts_to_build_on, make_plan
 from eguard.fleet.database import Database
+from eguard.fleet.executors import EngineOptions, Executor, open_executor
 from eguard.fleet.generations import (
     compare_with_earlier,
     current_generation,
@@ -22,14 +27,17 @@ from eguard.fleet.generations import (
     read_published,
 )
 from eguard.fleet.health import HealthComparison, PublishedKey
-from eguard.fleet.kernel import AggregationRules, Continuous, KeyAggregate, Votes, aggregate_votes
+from eguard.fleet.kernel import AggregationRules, Continuous, KeyAggregate, KeyTally
 from eguard.fleet.tables import endpoint_agent, endpoint_baseline
+from eguard.fleet.vote_reader import Electorate, VoteReader
+from eguard.fleet.vote_spool import VoteSpool
+from eguard.fleet.voters import HOUR_SECONDS, voter_conditions
 from eguard.wire.distribution import distribution_from_vector
 
 Progress = Callable[[str, int, int], None]
 
-#: Votes held at once, unless a single key has more.
-BLOCK_VOTES: Final = 65_536
+#: Cycles that are begun anew, at most, because somebody else published meanwhile.
+MAX_ATTEMPTS: Final = 3
 NO_VOTES: Final = "no_votes"
 
 
@@ -53,6 +61,12 @@ class AggregationReport:
         Agents that voted on a published key or a skipped one, and their votes.
     votes_below_min_samples : int
         Rows of active agents with too few events to vote.
+    votes_beyond_token_share : int
+        Votes of agents enrolled with a token that has its share of the key's votes already.
+    recomputed_keys : int
+        Keys that were aggregated in this cycle; the others are taken over from the previous generation.
+    full_because : str or None
+        Why all keys were, as `eguard.fleet.cycle_plan.Plan` says it; None if they were not.
     health : tuple of HealthComparison
         Against the previous generation and the reference; empty for the first generation.
     duration_ms : float
@@ -67,6 +81,9 @@ class AggregationReport:
     agents: int
     votes: int
     votes_below_min_samples: int
+    votes_beyond_token_share: int
+    recomputed_keys: int
+    full_because: str | None
     health: tuple[HealthComparison, ...]
     duration_ms: float
 
@@ -88,6 +105,9 @@ class AggregationReport:
             "agents": self.agents,
             "votes": self.votes,
             "votes_below_min_samples": self.votes_below_min_samples,
+            "votes_beyond_token_share": self.votes_beyond_token_share,
+            "recomputed_keys": self.recomputed_keys,
+            "full_because": self.full_because,
             "js_mean": previous.js_mean_nats if previous else None,
             "js_max": previous.js_max_nats if previous else None,
             "health": [asdict(comparison) for comparison in self.health],
@@ -96,14 +116,34 @@ class AggregationReport:
 
 
 @dataclass(slots=True)
-class _Tally:
-    """What is collected while shards go by."""
+class _Cycle:
+    """What a cycle knows, and what it found out so far."""
 
-    aggregates: list[KeyAggregate]
-    withheld: dict[str, str]
-    agents: set[str]
-    votes: int = 0
-    votes_below_min_samples: int = 0
+    rules: AggregationRules
+    now: float
+    started: float
+    ended_epoch: int
+    electorate: Electorate
+    plan: Plan
+    agents: int
+    aggregates: list[KeyAggregate] = field(default_factory=list)
+    states: dict[str, KeyState] = field(default_factory=dict)
+
+    @property
+    def replaced(self) -> frozenset[str] | None:
+        """The keys whose rows are replaced; None for all."""
+        return None if self.plan.full_because else self.plan.keys
+
+    def add(self, found: BlockResult) -> None:
+        """Take the results of a block."""
+        self.aggregates += found.result.aggregates
+        for tally, hour in zip(found.result.tallies, found.expiry_hours, strict=True):
+            self.states[tally.process_key] = KeyState(tally, hour * HOUR_SECONDS)
+
+    def all_tallies(self) -> list[KeyTally]:
+        """Return the tally of every key that has votes: those found, and those taken over."""
+        taken_over = (state for key, state in self.plan.states.items() if key not in self.plan.keys)
+        return [state.tally for state in (*taken_over, *self.states.values())]
 
 
 def run_aggregation(
@@ -112,147 +152,166 @@ def run_aggregation(
     rules: AggregationRules,
     progress: Progress | None = None,
     also: Callable[[sa.Connection], object] = lambda _: None,
+    *,
+    engine: EngineOptions | None = None,
+    is_full: bool = True,
 ) -> AggregationReport:
-    """Aggregate all votes and publish the result as a new generation.
+    """Aggregate the votes that changed since the last cycle, and publish the result as a new generation.
 
-    Votes are read in one snapshot, so uploads go on meanwhile and a vote counts wholly or not at all. Memory holds one
-    block of votes and the aggregates; the write transaction at the end holds neither.
+    The generation is the one that aggregating all votes would give. Votes are read in one snapshot, so uploads go on
+    meanwhile and a vote counts wholly or not at all. Memory holds some blocks of votes and the aggregates; the write
+    transaction at the end holds neither.
+
+    Parameters
+    ----------
+    database : Database
+    clock : Clock
+    rules : AggregationRules
+    progress : callable, optional
+        Called with what is being done, how many votes are done, and how many there are.
+    also : callable, optional
+        Called in the transaction that publishes.
+    engine : EngineOptions, optional
+        Where votes are aggregated; in this process by default.
+    is_full : bool, optional
+        Whether keys are aggregated even if none of their votes changed.
 
     Raises
     ------
     FleetStoreError
-        The database refused. Nothing of the cycle remains, the previous generation stays current.
+        The database refused, or the engine is not available. Nothing of the cycle remains, the previous generation
+        stays current.
     """
+    with open_executor(engine or EngineOptions()) as executor:
+        for _ in range(MAX_ATTEMPTS):
+            cycle = _aggregate(database, clock, rules, executor, progress, is_full=is_full)
+            report = _publish(database, clock, cycle, also)
+            if report is not None:
+                return report
+    raise FleetStoreError(
+        "others published generations while this one was aggregated, several times",
+        remedy="Let one server aggregate at a time.",
+        reason="aggregation_running",
+    )
+
+
+def _aggregate(
+    database: Database,
+    clock: Clock,
+    rules: AggregationRules,
+    executor: Executor,
+    progress: Progress | None,
+    *,
+    is_full: bool,
+) -> _Cycle:
+    """Read and aggregate what the plan asks for."""
     started = clock.monotonic()
+    ended_epoch = database.retrying(end_epoch)
     now = clock.now()
-    tally = _Tally([], {}, set())
-    with database.read() as connection:
-        for votes, agents in _blocks(connection, rules, now, progress):
-            result = aggregate_votes(votes, rules)
-            tally.aggregates.extend(result.aggregates)
-            tally.withheld.update(result.withheld)
-            tally.agents.update(agents)
-            tally.votes += len(votes.samples) - result.votes_below_min_samples
-            tally.votes_below_min_samples += result.votes_below_min_samples
-    return _publish(database, clock, tally, rules, also, started=started)
+    with ExitStack() as opened:
+        with database.read() as connection:
+            electorate = Electorate.read(connection, rules, now)
+            plan = make_plan(connection, rules, electorate, now, is_full=is_full)
+            agents = _count_agents(connection, rules, now)
+            cycle = _Cycle(rules, now, started, ended_epoch, electorate, plan, agents)
+            reader = VoteReader(electorate, now)
+            spool = opened.enter_context(VoteSpool(reader.keys, database.folder))
+            if plan.full_because:
+                portions, expected = reader.all_votes(connection), _count_rows(connection, progress)
+            else:
+                portions, expected = reader.votes_on(connection, plan.keys), 0
+            for votes in spool.fill(portions):
+                if progress is not None:
+                    progress("read votes", votes, max(votes, expected))
+        # The snapshot is let go of: what follows may take its time.
+        done = 0
+        for found in executor.aggregate(spool.blocks(electorate), rules):
+            cycle.add(found)
+            done += found.votes
+            if progress is not None:
+                progress("aggregate", done, spool.votes)
+    return cycle
+
+
+def _count_agents(connection: sa.Connection, rules: AggregationRules, now: float) -> int:
+    """Return how many agents have a vote on any key."""
+    row = endpoint_baseline.c
+    has_vote = sa.exists().where(row.agent_id == endpoint_agent.c.agent_id, row.expires_at > now)
+    query = sa.select(sa.func.count()).select_from(endpoint_agent).where(*voter_conditions(rules, now), has_vote)
+    return int(connection.execute(query).scalar_one())
+
+
+def _count_rows(connection: sa.Connection, progress: Progress | None) -> int:
+    """Return the number of rows to read, if anybody wants to know."""
+    if progress is None:
+        return 0
+    return int(connection.execute(sa.select(sa.func.count()).select_from(endpoint_baseline)).scalar_one())
 
 
 def _publish(
-    database: Database,
-    clock: Clock,
-    tally: _Tally,
-    rules: AggregationRules,
-    also: Callable[[sa.Connection], object],
-    *,
-    started: float,
-) -> AggregationReport:
-    published = {
+    database: Database, clock: Clock, cycle: _Cycle, also: Callable[[sa.Connection], object]
+) -> AggregationReport | None:
+    """Publish a cycle's generation; None if the one that it builds on is not the current one any more."""
+    found = {
         item.process_key: PublishedKey(item.distribution, item.agent_count, item.voter_samples)
-        for item in tally.aggregates
+        for item in cycle.aggregates
     }
 
-    def write(connection: sa.Connection) -> AggregationReport:
+    def write(connection: sa.Connection) -> AggregationReport | None:
         lock_publication(connection)
-        previous = read_published(connection, current_generation(connection))
+        if current_generation(connection) != cycle.plan.generation:
+            return None
+        previous = read_published(connection, cycle.plan.generation)
+        kept = () if cycle.replaced is None else previous.keys() - cycle.replaced
+        published = {key: previous[key] for key in kept} | found
         health = tuple(compare_with_earlier(connection, published))
-        report = AggregationReport(
-            generation=current_generation(connection) + 1,
-            aggregated=len(published),
-            updated=sum(1 for key, item in published.items() if not _is_same(item, previous.get(key))),
-            skipped=dict(Counter(tally.withheld.values())),
-            removed=dict(Counter(tally.withheld.get(key, NO_VOTES) for key in previous if key not in published)),
-            agents=len(tally.agents),
-            votes=tally.votes,
-            votes_below_min_samples=tally.votes_below_min_samples,
-            health=health,
-            duration_ms=1000.0 * (clock.monotonic() - started),
-        )
+        report = _report(cycle, published, previous, health, duration_ms=1000.0 * (clock.monotonic() - cycle.started))
         publish(
             connection,
-            [_values(item) for item in tally.aggregates],
+            [_values(item) for item in cycle.aggregates],
             health,
             computed_at=clock.now(),
             source="aggregate",
-            report={"rules": asdict(rules), "report": report.to_dict()},
+            report={**facts_to_build_on(cycle.rules, cycle.now), "report": report.to_dict()},
+            replaced=cycle.replaced,
         )
+        remember(connection, cycle.electorate.voters, cycle.states, cycle.replaced)
+        clear_marks(connection, cycle.ended_epoch)
         also(connection)
         return report
 
     return database.retrying(write)
 
 
+def _report(
+    cycle: _Cycle,
+    published: dict[str, PublishedKey],
+    previous: dict[str, PublishedKey],
+    health: tuple[HealthComparison, ...],
+    *,
+    duration_ms: float,
+) -> AggregationReport:
+    tallies = cycle.all_tallies()
+    withheld = {tally.process_key: tally.withheld for tally in tallies if tally.withheld is not None}
+    return AggregationReport(
+        generation=cycle.plan.generation + 1,
+        aggregated=len(published),
+        updated=sum(1 for key, item in published.items() if not _is_same(item, previous.get(key))),
+        skipped=dict(Counter(withheld.values())),
+        removed=dict(Counter(withheld.get(key, NO_VOTES) for key in previous if key not in published)),
+        agents=cycle.agents,
+        votes=sum(tally.votes for tally in tallies),
+        votes_below_min_samples=sum(tally.votes_below_min_samples for tally in tallies),
+        votes_beyond_token_share=sum(tally.votes_beyond_token_share for tally in tallies),
+        recomputed_keys=len(cycle.states) if cycle.replaced is None else len(cycle.replaced),
+        full_because=cycle.plan.full_because,
+        health=health,
+        duration_ms=duration_ms,
+    )
+
+
 def _is_same(item: PublishedKey, earlier: PublishedKey | None) -> bool:
     return earlier is not None and bool(np.array_equal(item.distribution, earlier.distribution))
-
-
-def _blocks(
-    connection: sa.Connection, rules: AggregationRules, now: float, progress: Progress | None
-) -> Iterator[tuple[Votes, set[str]]]:
-    """Yield votes in blocks of whole keys, and the agents behind each block."""
-    shards = _shards(connection)
-    for done, shard in enumerate(shards):
-        pending: list[Any] = []
-        query = _votes_query(shard, rules, now).execution_options(yield_per=BLOCK_VOTES)
-        for rows in connection.execute(query).partitions():
-            pending.extend(rows)
-            # The last key may go on in the next partition.
-            whole = bisect_left(pending, _process_key(pending[-1]), key=_process_key)
-            if whole:
-                yield _votes(pending[:whole])
-                del pending[:whole]
-        if pending:
-            yield _votes(pending)
-        if progress is not None:
-            progress("aggregate", done + 1, len(shards))
-
-
-def _process_key(row: Any) -> bytes:
-    key: str = row.process_key
-    return key.encode()
-
-
-def _shards(connection: sa.Connection) -> list[int]:
-    shard = endpoint_baseline.c.key_shard
-    return list(connection.execute(sa.select(shard).distinct().order_by(shard)).scalars())
-
-
-def _votes_query(shard: int, rules: AggregationRules, now: float) -> sa.Select[Any]:
-    baseline, agent = endpoint_baseline.c, endpoint_agent.c
-    return (
-        sa.select(
-            baseline.process_key,
-            baseline.agent_id,
-            baseline.distribution_vector,
-            baseline.sample_count,
-            baseline.continuous["interarrival", "mean"].as_float().label("interarrival"),
-            baseline.continuous["payload", "mean"].as_float().label("payload"),
-        )
-        .join(endpoint_agent, agent.agent_id == baseline.agent_id)
-        .where(
-            baseline.key_shard == shard,
-            baseline.expires_at > now,
-            agent.status == "active",
-            agent.last_heartbeat >= now - rules.active_seconds,
-            agent.enrolled_at <= now - rules.min_agent_age_seconds,
-        )
-        .order_by(baseline.process_key, baseline.agent_id)
-    )
-
-
-def _votes(rows: list[Any]) -> tuple[Votes, set[str]]:
-    owners, agents, vectors, samples, interarrival, payload = zip(*rows, strict=True)
-    starts = [0, *(at for at in range(1, len(owners)) if owners[at] != owners[at - 1])]
-    probabilities = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(-1, N_EVENT_CLASSES).astype(np.float64)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)  # float32 left the sum a few 1e-8 off
-    votes = Votes(
-        keys=[owners[at] for at in starts],
-        starts=np.array(starts, dtype=np.intp),
-        probabilities=probabilities,
-        samples=np.array(samples, dtype=np.int64),
-        interarrival=np.array(interarrival, dtype=np.float64),  # None becomes NaN
-        payload=np.array(payload, dtype=np.float64),
-    )
-    return votes, set(agents)
 
 
 def _values(item: KeyAggregate) -> dict[str, Any]:

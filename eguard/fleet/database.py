@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
@@ -79,6 +80,13 @@ class Database:
     def address(self) -> str:
         """The URL without its password."""
         return self._url.render_as_string(hide_password=True)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a SQLite file: what has room for the database has room for a copy of its votes."""
+        if self.is_server or self.is_memory:
+            return None
+        return Path(self._url.database or "").absolute().parent
 
     @property
     def dialect_name(self) -> str:

@@ -7,7 +7,7 @@ new number, so that no agent ever has to accept a lower one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ KEEP_GENERATIONS: Final = 120
 
 #: Row of `server_counter` with the number of the latest generation.
 _COUNTER: Final = "fleet_generation"
+_KEYS_A_QUERY: Final = 500
 _HISTORY_COLUMNS: Final = [column.name for column in fleet_baseline_history.c]
 
 
@@ -118,11 +119,13 @@ def publish(
     source: Source,
     source_version: str | None = None,
     report: Mapping[str, Any] | None = None,
+    replaced: Collection[str] | None = None,
 ) -> int:
     """Make `rows` the current generation and return its number.
 
-    `rows` hold the columns of `fleet_baseline` without generation, computed_at, source and source_version. The first
-    generation with rows becomes the reference until an operator pins another.
+    `rows` hold the columns of `fleet_baseline` without generation, computed_at, source and source_version. They take
+    the place of the keys `replaced`, and of all keys if that is None; rows of other keys go over into the new
+    generation as they are. The first generation with rows becomes the reference until an operator pins another.
     """
     generation = current_generation(connection) + 1
     stamp = {
@@ -136,14 +139,16 @@ def publish(
             _HISTORY_COLUMNS, sa.select(*(fleet_baseline.c[name] for name in _HISTORY_COLUMNS))
         )
     )
-    connection.execute(sa.delete(fleet_baseline))
+    _remove(connection, replaced)
+    connection.execute(sa.update(fleet_baseline).values(stamp))
     if rows:
         connection.execute(sa.insert(fleet_baseline), [{**row, **stamp} for row in rows])
+    key_count = int(connection.execute(sa.select(sa.func.count()).select_from(fleet_baseline)).scalar_one())
     connection.execute(
         sa.insert(fleet_generation).values(
             **stamp,
-            key_count=len(rows),
-            is_reference=bool(rows) and reference_generation(connection) == 0,
+            key_count=key_count,
+            is_reference=key_count > 0 and reference_generation(connection) == 0,
             is_pruned=False,
             report=report,
         )
@@ -154,6 +159,17 @@ def publish(
         connection.execute(sa.insert(fleet_health).values(_health_values(generation, computed_at, comparison)))
     _prune(connection, generation)
     return generation
+
+
+def _remove(connection: sa.Connection, keys: Collection[str] | None) -> None:
+    """Remove rows of the current generation, all of them if `keys` is None."""
+    if keys is None:
+        connection.execute(sa.delete(fleet_baseline))
+        return
+    ordered = sorted(keys)
+    for start in range(0, len(ordered), _KEYS_A_QUERY):
+        chosen = fleet_baseline.c.process_key.in_(ordered[start : start + _KEYS_A_QUERY])
+        connection.execute(sa.delete(fleet_baseline).where(chosen))
 
 
 def pin_reference(connection: sa.Connection, generation: int) -> None:

