@@ -1,12 +1,16 @@
-"""One statement, many rows: the driver's batch interface without the toolkit's work for every row."""
+"""One statement, many rows: the driver's batch interface without the toolkit's work for every row.
+
+SQLite's driver has no such interface but a loop: it runs the statement once a row, and gives Python's lock away and
+waits to have it back each time. There the rows themselves go into one statement.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from itertools import repeat
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
+from itertools import chain, repeat
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -15,10 +19,31 @@ from sqlalchemy.engine import Dialect
 
 from eguard.fleet.tables.columns import UtcTime
 
+T = TypeVar("T")
+
+#: Rows in one statement at most; SQLite takes 32,766 values.
+MAX_PIECE_ROWS: Final = 1024
+
 _NAMED_PARAMETER: Final = re.compile(r"%\((\w+)\)s")
 
 #: Turns the values of a column into what the driver takes.
 _Converter = Callable[[Iterable[Any]], Iterable[Any]]
+
+
+def pieces(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut rows into powers of two, so that a handful of statements, prepared once, serve every number of rows.
+
+    Examples
+    --------
+    >>> [len(piece) for piece in pieces(range(2500))]
+    [1024, 1024, 256, 128, 64, 4]
+    """
+    start, size = 0, MAX_PIECE_ROWS
+    while start < len(rows):
+        while size > len(rows) - start:
+            size //= 2
+        yield rows[start : start + size]
+        start += size
 
 
 class BulkInsert:
@@ -53,7 +78,12 @@ class BulkInsert:
         text, converters = self._compiled[dialect.name]
         converted = [_converted(columns[name], convert) for name, convert in converters]
         # Constants have no end, so the shortest column decides.
-        connection.exec_driver_sql(text, list(zip(*converted, strict=False)))
+        rows = list(zip(*converted, strict=False))
+        if dialect.name != "sqlite":
+            connection.exec_driver_sql(text, rows)
+            return
+        for piece in pieces(rows):
+            connection.exec_driver_sql(_with_rows(text, len(converters), len(piece)), tuple(chain.from_iterable(piece)))
 
     def _compile(self, dialect: Dialect) -> tuple[str, list[tuple[str, _Converter]]]:
         compiled = self._statement.compile(dialect=dialect)
@@ -64,6 +94,14 @@ class BulkInsert:
             names = _NAMED_PARAMETER.findall(text)
             text = _NAMED_PARAMETER.sub("%s", text)
         return text, [(name, _converter(types[name], dialect)) for name in names]
+
+
+@lru_cache(maxsize=256)
+def _with_rows(text: str, columns: int, rows: int) -> str:
+    """Return an INSERT of one row as one of many."""
+    row = f"({', '.join(['?'] * columns)})"
+    head, values, tail = text.partition(f"VALUES {row}")
+    return f"{head}{values}{f', {row}' * (rows - 1)}{tail}"
 
 
 def _converted(values: Iterable[Any], convert: _Converter) -> Iterable[Any]:

@@ -1,22 +1,27 @@
-"""Taking uploads in: idempotent, monotone, one transaction a batch.
+"""Taking uploads in: idempotent, monotone, a group of them in one transaction.
 
 Per (agent, key) the pair (incarnation, seq) never falls. A batch that arrives twice, late or out of order therefore
 leaves the store as if every row had arrived once and in order, and the answer says which rows those were.
+
+A group is judged batch by batch in memory, and its rows are looked up and written together: a statement costs as much
+as a dozen rows, and SQLite's driver hands Python's lock back and forth once a statement.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import repeat
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
 
 from eguard.fleet.bulk import BulkInsert
-from eguard.fleet.tables import endpoint_agent, endpoint_baseline, endpoint_incarnation
+from eguard.fleet.registration import Incarnation, register_agents
+from eguard.fleet.stored_rows import StoredRow, find_in_the_way
+from eguard.fleet.tables import endpoint_baseline
 from eguard.fleet.upsert import upsert
 from eguard.wire.baseline import BaselineRow, RowRejection, UpsertResult
 from eguard.wire.distribution import CLASS_NAMES
@@ -26,37 +31,24 @@ KEY_SHARDS: Final = 256
 #: A baseline that is not updated for this long expires.
 EXPIRY_SECONDS: Final = 30 * 86_400.0
 
-#: An agent heard of less than this ago is not noted again: that would be one more row to write for every upload.
-HEARD_SECONDS: Final = 5.0
-
-_LOOKUP_KEYS: Final = 400
 _VECTOR_BYTES: Final = 4 * len(CLASS_NAMES)
 _POSITION: Final[dict[str, int]] = {name: position for position, name in enumerate(CLASS_NAMES)}
 
 
-# Built once: building a statement takes longer than running it.
-_HEARD_OF: Final = (
-    sa.select(endpoint_agent.c.incarnation_ordinal, endpoint_agent.c.last_heartbeat, endpoint_incarnation.c.ordinal)
-    .outerjoin_from(
-        endpoint_agent,
-        endpoint_incarnation,
-        sa.and_(
-            endpoint_incarnation.c.agent_id == endpoint_agent.c.agent_id,
-            endpoint_incarnation.c.incarnation == sa.bindparam("life"),
-        ),
-    )
-    .where(endpoint_agent.c.agent_id == sa.bindparam("whom"))
-    .with_for_update()
-)
-_NOTE_HEARD: Final = (
-    sa.update(endpoint_agent)
-    .where(endpoint_agent.c.agent_id == sa.bindparam("whom"))
-    .values(last_heartbeat=sa.bindparam("now"))
-)
+class Upload(NamedTuple):
+    """Rows of one agent, and which of its lives sent them: the latest one known if it says nothing."""
+
+    agent_id: str
+    incarnation: str | None
+    rows: Sequence[BaselineRow]
 
 
-#: What is compared: incarnation ordinal, seq, events behind the row, its distribution as it is stored.
-_Stored = tuple[int, int, int, bytes]
+class Accepted(NamedTuple):
+    """A row that the store takes, and whose it is."""
+
+    agent_id: str
+    incarnation: Incarnation
+    row: BaselineRow
 
 
 @lru_cache(maxsize=65_536)
@@ -71,93 +63,115 @@ def key_shard(process_key: str) -> int:
     return hashlib.blake2b(process_key.encode(), digest_size=1).digest()[0]
 
 
-def register_agent(connection: sa.Connection, agent_id: str, incarnation: str, now: float) -> int:
-    """Return the ordinal of an agent's incarnation; one that was never heard of becomes the agent's latest.
-
-    An incarnation that is known keeps its place: a batch that was delayed across a reinstallation does not turn
-    the clock back. Hearing from an agent counts as a heartbeat.
-    """
-    found = _heard_of(connection, agent_id, incarnation)
-    if found is None:
-        _enrol(connection, agent_id, now)
-        found = _heard_of(connection, agent_id, incarnation)
-    latest, last_heartbeat, ordinal = found or (0, None, None)
-    if ordinal is None:
-        ordinal = latest + 1
-        connection.execute(
-            sa.insert(endpoint_incarnation).values(
-                agent_id=agent_id, incarnation=incarnation, ordinal=ordinal, registered_at=now
-            )
-        )
-        newest = {"incarnation": incarnation, "incarnation_ordinal": ordinal}
-        connection.execute(sa.update(endpoint_agent).where(endpoint_agent.c.agent_id == agent_id).values(newest))
-    if last_heartbeat is None or last_heartbeat < now - HEARD_SECONDS:
-        connection.execute(_NOTE_HEARD, {"whom": agent_id, "now": now})
-    return int(ordinal)
-
-
-def _heard_of(
-    connection: sa.Connection, agent_id: str, incarnation: str
-) -> tuple[int, float | None, int | None] | None:
-    """Return an agent's latest ordinal, its last heartbeat and the ordinal of `incarnation`.
-
-    The agent's row stays locked to the end of the transaction: on a server, batches of one agent queue here, so that
-    no two of them number an incarnation or compare rows at once.
-    """
-    row = connection.execute(_HEARD_OF, {"whom": agent_id, "life": incarnation}).one_or_none()
-    return None if row is None else (row[0], row[1], row[2])
-
-
-def latest_incarnation(connection: sa.Connection, agent_id: str) -> str:
-    """Return the incarnation that an agent was last heard with; one that never said any has the empty one."""
-    agent = endpoint_agent.c
-    return connection.execute(sa.select(agent.incarnation).where(agent.agent_id == agent_id)).scalar() or ""
-
-
-def _enrol(connection: sa.Connection, agent_id: str, now: float) -> None:
-    """Add an agent without an incarnation; another server may just have done so."""
-    connection.execute(
-        upsert(endpoint_agent, ["agent_id"], update=[]).values(
-            agent_id=agent_id,
-            incarnation="",
-            incarnation_ordinal=0,
-            group="default",
-            status="active",
-            last_heartbeat=now,
-            enrolled_at=now,
-        )
-    )
-
-
-def upsert_rows(
-    connection: sa.Connection, agent_id: str, incarnation: str, rows: Sequence[BaselineRow], now: float
-) -> UpsertResult:
+def take_uploads(
+    connection: sa.Connection, uploads: Sequence[Upload], now: float, changed: set[str] | None = None
+) -> list[UpsertResult]:
     """Store the rows that are newer than what is there, and classify all of them.
 
-    A row with the stored (incarnation, seq) is `unchanged` if its content is the stored one; with another content it is
-    rejected as ``seq_reused``, because dropping it silently would lose what the agent learned.
+    The outcome is that of taking one upload after the other. A row with the stored (incarnation, seq) is `unchanged` if
+    its content is the stored one; with another content it is rejected as ``seq_reused``, because dropping it silently
+    would lose what the agent learned.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+        Of a write transaction.
+    uploads : sequence of Upload
+        Those of one agent in the order in which they came.
+    now : float
+        In seconds since the epoch.
+    changed : set of str, optional
+        Gets the keys of all rows that were stored.
+
+    Returns
+    -------
+    list of UpsertResult
+        One an upload.
     """
-    ordinal = register_agent(connection, agent_id, incarnation, now)
-    stored = _stored(connection, agent_id, sorted({row.process_key for row in rows}))
-    newest: dict[str, tuple[BaselineRow, bytes]] = {}
-    accepted = unchanged = stale = 0
-    rejected: list[RowRejection] = []
-    for index, (row, vector) in enumerate(zip(rows, _vectors(rows), strict=True)):
-        incoming = (ordinal, row.seq, row.sample_count, vector)
-        held = stored.get(row.process_key)
-        if held is None or incoming[:2] > held[:2]:
-            stored[row.process_key] = incoming
-            newest[row.process_key] = row, vector
-            accepted += 1
-        elif incoming[:2] < held[:2]:
-            stale += 1
-        elif incoming == held:
-            unchanged += 1
-        else:
-            rejected.append(RowRejection(index, "seq_reused", f"seq {row.seq} was used for other content before"))
-    if newest:
-        _store(connection, agent_id, (incarnation, ordinal), [newest[key] for key in sorted(newest)], now)
-    return UpsertResult(accepted, unchanged, stale, rejected)
+    # Servers that take the same agents' rows lock them in one order, whatever order the uploads came in.
+    order = sorted(range(len(uploads)), key=lambda position: uploads[position].agent_id)
+    speakers = [uploads[position][:2] for position in order]
+    lives = dict(zip(order, register_agents(connection, speakers, now), strict=True))
+    by_agent: dict[str, list[int]] = {}
+    for position in order:
+        by_agent.setdefault(uploads[position].agent_id, []).append(position)
+    held = find_in_the_way(
+        connection,
+        {
+            agent_id: _lowest((lives[at].ordinal, uploads[at].rows) for at in places)
+            for agent_id, places in by_agent.items()
+        },
+    )
+    accepted: list[Accepted] = []
+    results: dict[int, UpsertResult] = {}
+    for agent_id, places in by_agent.items():
+        state = _AgentRows(held[agent_id])
+        for position in places:
+            results[position] = state.take(lives[position], uploads[position].rows)
+        accepted += [Accepted(agent_id, *state.newest[key]) for key in sorted(state.newest)]
+    if accepted:
+        store_rows(connection, accepted, now)
+    if changed is not None:
+        changed.update(each.row.process_key for each in accepted)
+    return [results[position] for position in range(len(uploads))]
+
+
+def _lowest(parts: Iterable[tuple[int, Sequence[BaselineRow]]]) -> dict[str, tuple[int, int]]:
+    """Return each key's lowest (ordinal, seq) among an agent's uploads."""
+    lowest: dict[str, tuple[int, int]] = {}
+    for ordinal, rows in parts:
+        for row in rows:
+            age = (ordinal, row.seq)
+            known = lowest.get(row.process_key)
+            if known is None or age < known:
+                lowest[row.process_key] = age
+    return lowest
+
+
+class _AgentRows:
+    """What is there of one agent, as its uploads go by.
+
+    Parameters
+    ----------
+    held : mapping of str to StoredRow
+        Rows in the database; those that are older than everything that comes may be left out.
+    """
+
+    def __init__(self, held: dict[str, StoredRow]) -> None:
+        self._held = held
+        self.newest: dict[str, tuple[Incarnation, BaselineRow]] = {}
+
+    def take(self, incarnation: Incarnation, rows: Sequence[BaselineRow]) -> UpsertResult:
+        """Judge an upload's rows, each against those before it."""
+        accepted = unchanged = stale = 0
+        rejected: list[RowRejection] = []
+        for index, row in enumerate(rows):
+            age, before = (incarnation.ordinal, row.seq), self._age(row.process_key)
+            if before is None or age > before:
+                self.newest[row.process_key] = incarnation, row
+                accepted += 1
+            elif age < before:
+                stale += 1
+            elif self._is_same(row):
+                unchanged += 1
+            else:
+                rejected.append(RowRejection(index, "seq_reused", f"seq {row.seq} was used for other content before"))
+        return UpsertResult(accepted, unchanged, stale, rejected)
+
+    def _age(self, process_key: str) -> tuple[int, int] | None:
+        if process_key in self.newest:
+            incarnation, row = self.newest[process_key]
+            return incarnation.ordinal, row.seq
+        held = self._held.get(process_key)
+        return None if held is None else (held.ordinal, held.seq)
+
+    def _is_same(self, row: BaselineRow) -> bool:
+        content = (row.sample_count, *_vectors([row]))
+        if row.process_key in self.newest:
+            other = self.newest[row.process_key][1]
+            return content == (other.sample_count, *_vectors([other]))
+        held = self._held[row.process_key]
+        return content == (held.sample_count, held.vector)
 
 
 def _vectors(rows: Sequence[BaselineRow]) -> list[bytes]:
@@ -171,51 +185,27 @@ def _vectors(rows: Sequence[BaselineRow]) -> list[bytes]:
     return [packed[start : start + _VECTOR_BYTES] for start in range(0, len(packed), _VECTOR_BYTES)]
 
 
-def _stored(connection: sa.Connection, agent_id: str, keys: list[str]) -> dict[str, _Stored]:
-    found: dict[str, _Stored] = {}
-    for start in range(0, len(keys), _LOOKUP_KEYS):
-        part = keys[start : start + _LOOKUP_KEYS]
-        rows = connection.exec_driver_sql(_lookup(connection.dialect.name, len(part)), (agent_id, *part)).all()
-        found.update((row[0], (row[1], row[2], row[3], row[4])) for row in rows)
-    return found
-
-
-@lru_cache(maxsize=2 * _LOOKUP_KEYS)
-def _lookup(dialect_name: str, keys: int) -> str:
-    """Return the text of the lookup: preparing it anew for every upload would cost as much as running it."""
-    mark = "?" if dialect_name == "sqlite" else "%s"
-    # Only marks are put in; the values travel beside the text.
-    marks = ", ".join([mark] * keys)
-    columns = "process_key, incarnation_ordinal, seq, sample_count, distribution_vector"
-    return f"SELECT {columns} FROM endpoint_baseline WHERE agent_id = {mark} AND process_key IN ({marks})"  # noqa: S608
-
-
-def _store(
-    connection: sa.Connection,
-    agent_id: str,
-    incarnation: tuple[str, int],
-    rows: list[tuple[BaselineRow, bytes]],
-    now: float,
-) -> None:
-    records = [row for row, _ in rows]
+def store_rows(connection: sa.Connection, accepted: Sequence[Accepted], now: float) -> None:
+    """Write rows, unless the database holds newer ones by now."""
+    rows = [each.row for each in accepted]
     _GUARDED_UPSERT.execute(
         connection,
         {
-            "agent_id": repeat(agent_id),
-            "process_key": [row.process_key for row in records],
-            "event_distribution": [row.event_distribution for row in records],
-            "distribution_vector": [vector for _, vector in rows],
-            "sample_count": [row.sample_count for row in records],
-            "entropy_threshold": [row.entropy_threshold for row in records],
-            "learned_at": [row.learned_at_unix for row in records],
-            "continuous": [row.continuous for row in records],
-            "prior_generation": [row.prior_generation for row in records],
-            "key_shard": [key_shard(row.process_key) for row in records],
+            "agent_id": [each.agent_id for each in accepted],
+            "process_key": [row.process_key for row in rows],
+            "event_distribution": [row.event_distribution for row in rows],
+            "distribution_vector": _vectors(rows),
+            "sample_count": [row.sample_count for row in rows],
+            "entropy_threshold": [row.entropy_threshold for row in rows],
+            "learned_at": [row.learned_at_unix for row in rows],
+            "continuous": [row.continuous for row in rows],
+            "prior_generation": [row.prior_generation for row in rows],
+            "key_shard": [key_shard(row.process_key) for row in rows],
             "updated_at": repeat(now),
             "expires_at": repeat(now + EXPIRY_SECONDS),
-            "incarnation": repeat(incarnation[0]),
-            "incarnation_ordinal": repeat(incarnation[1]),
-            "seq": [row.seq for row in records],
+            "incarnation": [each.incarnation.name for each in accepted],
+            "incarnation_ordinal": [each.incarnation.ordinal for each in accepted],
+            "seq": [row.seq for row in rows],
         },
     )
 

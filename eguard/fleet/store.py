@@ -13,9 +13,14 @@ from eguard.clock import Clock, SystemClock
 from eguard.errors import FleetStoreError
 from eguard.fleet import generations
 from eguard.fleet.aggregation import AggregationReport, Progress, run_aggregation
+from eguard.fleet.changes import ChangedKeys, Noted
+from eguard.fleet.cycle_memory import forget_voter
+from eguard.fleet.cycle_plan import keys_of
 from eguard.fleet.database import Database
-from eguard.fleet.ingest import latest_incarnation, register_agent, upsert_rows
+from eguard.fleet.executors import EngineOptions
+from eguard.fleet.ingest import Upload, take_uploads
 from eguard.fleet.kernel import AggregationRules
+from eguard.fleet.registration import register_agent
 from eguard.fleet.retention import purge_baselines
 from eguard.fleet.tables import endpoint_agent
 from eguard.wire.baseline import BaselineRow, ReceivedBatch, RowRejection, UpsertResult
@@ -60,6 +65,7 @@ class FleetStore:
         self._database = Database(url)
         self._clock = clock or SystemClock()
         self._publishing = threading.Lock()
+        self._changed_keys = ChangedKeys()
 
     @classmethod
     def create(cls, url: str, clock: Clock | None = None) -> Self:
@@ -126,9 +132,7 @@ class FleetStore:
             Counts of accepted, unchanged and stale rows, and rejections by position in `rows`.
         """
         now = self._time(at)
-        return self._database.retrying(
-            lambda connection: upsert_rows(connection, agent_id, incarnation, rows, now), is_idempotent=True
-        )
+        return self._take([Upload(agent_id, incarnation, rows)], now)[0]
 
     def upsert_received(self, incarnation: str, batch: ReceivedBatch, *, at: float | None = None) -> UpsertResult:
         """Store the good rows of a batch as it was read; rejections of both kinds carry the body's indices."""
@@ -155,23 +159,21 @@ class FleetStore:
             One a batch; rejections carry the body's indices.
         """
         now = self._time(at)
-        # Servers that take the same agents' rows lock them in one order, whatever order the batches came in.
-        order = sorted(range(len(batches)), key=lambda position: batches[position][0].agent_id)
+        uploads = [Upload(batch.agent_id, incarnation, batch.baselines) for batch, incarnation in batches]
+        results = self._take(uploads, now)
+        return [_with_refusals(batch, result) for (batch, _), result in zip(batches, results, strict=True)]
 
-        def store(connection: sa.Connection) -> list[UpsertResult]:
-            results = {position: self._upsert(connection, *batches[position], now) for position in order}
-            return [results[position] for position in range(len(batches))]
+    def _take(self, uploads: Sequence[Upload], now: float) -> list[UpsertResult]:
+        """Store uploads and mark the keys whose votes they changed."""
 
-        return self._database.retrying(store, is_idempotent=True)
+        def store(connection: sa.Connection) -> tuple[list[UpsertResult], Noted]:
+            changed: set[str] = set()
+            results = take_uploads(connection, uploads, now, changed)
+            return results, self._changed_keys.note(connection, changed)
 
-    @staticmethod
-    def _upsert(connection: sa.Connection, batch: ReceivedBatch, incarnation: str | None, now: float) -> UpsertResult:
-        if incarnation is None:
-            incarnation = latest_incarnation(connection, batch.agent_id)
-        result = upsert_rows(connection, batch.agent_id, incarnation, batch.baselines, now)
-        later = [RowRejection(batch.indices[row.index], row.code, row.detail) for row in result.rejected]
-        rejected = sorted([*batch.rejected, *later], key=lambda rejection: rejection.index)
-        return UpsertResult(result.accepted, result.unchanged, result.stale, rejected)
+        results, noted = self._database.retrying(store, is_idempotent=True)
+        self._changed_keys.committed(noted)
+        return results
 
     def quarantine(self, agent_id: str) -> None:
         """Take an agent's votes away; its rows stay for inspection.
@@ -195,8 +197,14 @@ class FleetStore:
 
     def remove_agent(self, agent_id: str) -> None:
         """Forget an agent and everything that it uploaded."""
-        query = sa.delete(endpoint_agent).where(endpoint_agent.c.agent_id == agent_id)
-        self._database.retrying(lambda connection: connection.execute(query), is_idempotent=True)
+
+        def remove(connection: sa.Connection) -> None:
+            # Once its rows are gone nobody can tell what it voted on.
+            self._changed_keys.note(connection, keys_of(connection, [agent_id]))
+            forget_voter(connection, agent_id)
+            connection.execute(sa.delete(endpoint_agent).where(endpoint_agent.c.agent_id == agent_id))
+
+        self._database.retrying(remove, is_idempotent=True)
 
     def purge_expired(self, *, at: float | None = None) -> int:
         """Delete baselines that were not updated for 30 days and return how many those were."""
@@ -214,11 +222,14 @@ class FleetStore:
         max_token_share: float = 0.1,
         progress: Progress | None = None,
         also: Callable[[sa.Connection], object] = lambda _: None,
+        engine: EngineOptions | None = None,
+        is_full: bool = False,
     ) -> AggregationReport:
         """Publish a new generation from the votes of all active agents.
 
-        Parameters are those of `eguard.fleet.kernel.AggregationRules`. `also` is called in the transaction that
-        publishes, here and below: what it writes is committed with the generation, and if it raises nothing is.
+        Parameters are those of `eguard.fleet.kernel.AggregationRules` and `eguard.fleet.aggregation.run_aggregation`.
+        `also` is called in the transaction that publishes, here and below: what it writes is committed with the
+        generation, and if it raises nothing is.
 
         Raises
         ------
@@ -237,7 +248,7 @@ class FleetStore:
             max_token_share=max_token_share,
         )
         with _Exclusive(self._publishing):
-            return run_aggregation(self._database, self._clock, rules, progress, also)
+            return run_aggregation(self._database, self._clock, rules, progress, also, engine=engine, is_full=is_full)
 
     def rollback(self, generation: int, also: Callable[[sa.Connection], object] = lambda _: None) -> int:
         """Publish the rows of an earlier generation anew and return the new generation's number.
@@ -347,6 +358,13 @@ class FleetStore:
 
     def _time(self, at: float | None) -> float:
         return self._clock.now() if at is None else at
+
+
+def _with_refusals(batch: ReceivedBatch, result: UpsertResult) -> UpsertResult:
+    """Return the answer to a batch as it was sent: its bad rows are named as well, all by their index in the body."""
+    later = [RowRejection(batch.indices[row.index], row.code, row.detail) for row in result.rejected]
+    rejected = sorted([*batch.rejected, *later], key=lambda rejection: rejection.index)
+    return UpsertResult(result.accepted, result.unchanged, result.stale, rejected)
 
 
 class _Exclusive:

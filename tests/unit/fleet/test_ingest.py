@@ -6,7 +6,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from eguard.fleet.database import Database
-from eguard.fleet.ingest import KEY_SHARDS, _store, key_shard, register_agent
+from eguard.fleet.ingest import KEY_SHARDS, Accepted, key_shard, store_rows
+from eguard.fleet.registration import Incarnation, register_agent
 from eguard.fleet.tables import endpoint_baseline
 from eguard.wire import BaselineRow
 
@@ -32,7 +33,7 @@ def test_the_statement_itself_refuses_what_is_older(migrated_database_url):
                 learned_at_unix=0.0,
                 seq=seq,
             )
-            _store(connection, "a", (f"i{ordinal}", ordinal), [(row, b"\0" * 32)], float(samples))
+            store_rows(connection, [Accepted("a", Incarnation(f"i{ordinal}", ordinal), row)], float(samples))
             columns = endpoint_baseline.c
             stored = connection.execute(
                 sa.select(columns.sample_count, columns.updated_at, columns.incarnation_ordinal, columns.seq)
