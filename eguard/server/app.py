@@ -21,6 +21,7 @@ from eguard.server.errors import answer_error, answer_http, answer_unexpected, a
 from eguard.server.listeners import AGENTS
 from eguard.server.openapi import DescribedApp
 from eguard.server.routers import DIRECT_ROUTES, ROUTERS, DirectRoute
+from eguard.server.services.signal_counts import REJECTS
 
 #: What agents may ask for at all; everything else is unknown at their port.
 _AGENT_PATHS: Final = ("/api/v1/endpoint/", "/api/v1/bundles/", "/healthz")
@@ -31,6 +32,10 @@ _HEADERS: Final = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 _DOCUMENTATION: Final = ("/docs", "/redoc", "/admin")
+
+#: Uploads that were refused whole because of what they say: rejected payloads, as single bad rows are.
+UPLOAD_PATH: Final = "/api/v1/endpoint/baseline/batch"
+UNREADABLE: Final = frozenset({400, 413, 415, 422})
 
 _log = structlog.get_logger("eguard.server")
 
@@ -84,7 +89,7 @@ class Gate:
                 await refusal(scope, receive, wrapped)
             elif direct is not None:
                 response = await self._answer(direct, Request(scope, receive))
-                await response(scope, receive, wrapped)
+                await (response or self._app)(scope, receive, wrapped)
             else:
                 await self._app(scope, receive, wrapped)
         except Exception as error:  # the edge: whatever went wrong, the client gets a refusal and the log its cause
@@ -95,7 +100,7 @@ class Gate:
         finally:
             self._measure(scope, answered["status"], time.perf_counter() - started)
 
-    async def _answer(self, direct: DirectRoute, request: Request) -> Response:
+    async def _answer(self, direct: DirectRoute, request: Request) -> Response | None:
         try:
             return await direct(request, self._context)
         except EguardError as error:
@@ -108,6 +113,8 @@ class Gate:
             is_direct = (scope["method"], scope["path"]) in DIRECT_ROUTES
             template = scope["path"] if is_direct else getattr(route, "path", "unknown")
             metrics.observe_request(scope["method"], template, status, seconds)
+            if template == UPLOAD_PATH and status in UNREADABLE:
+                self._context.counts.add({REJECTS: 1})
 
 
 def _with_headers(send: Send, path: str, answered: dict[str, Any]) -> Callable[[Message], Any]:

@@ -20,6 +20,7 @@ from eguard.clock import Clock
 from eguard.errors import ServerRefusalError
 from eguard.fleet.database import Database
 from eguard.fleet.store import FleetStore
+from eguard.server.gathering import Gathering
 from eguard.server.principal import Principal
 from eguard.server.services.audit import record
 from eguard.settings import ServerSettings
@@ -27,8 +28,9 @@ from eguard.settings import ServerSettings
 if TYPE_CHECKING:
     from eguard.server.metrics import Metrics
     from eguard.server.services.access import Access
+    from eguard.server.services.alerts import Alerts
     from eguard.server.services.audit import Audit
-    from eguard.server.services.certificates import Certificates
+    from eguard.server.services.certificates import Certificates, CertificateState
     from eguard.server.services.commands import Commands
     from eguard.server.services.delivery import Delivery
     from eguard.server.services.endpoints import Endpoints
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from eguard.server.services.events import Events
     from eguard.server.services.feedback import Feedback
     from eguard.server.services.fleet import Fleet
+    from eguard.server.services.heartbeats import Beat
     from eguard.server.services.ingest import Ingest
     from eguard.server.services.inventory import Inventory
     from eguard.server.services.policies import Policies
@@ -44,10 +47,17 @@ if TYPE_CHECKING:
     from eguard.server.services.policy_keys import PolicyKeys
     from eguard.server.services.rollouts import Rollouts
     from eguard.server.services.scheduler import Scheduler
+    from eguard.server.services.signal_counts import SignalCounts
     from eguard.server.services.signals import Signals
     from eguard.server.services.whitelist import Whitelist
+    from eguard.wire.control import HeartbeatAnswer
+    from eguard.wire.policy import SignedPolicy
 
 CONTROL_THREADS: Final = 16
+#: What is answered together at most: other writers, other threads and the event loop want their turn.
+HEARTBEATS_AT_ONCE: Final = 64
+CERTIFICATES_AT_ONCE: Final = 256
+POLICIES_AT_ONCE: Final = 32
 BULK_THREADS: Final = 8
 #: Bodies that may wait for a thread; the next one is told to come back.
 BULK_QUEUE: Final = 512
@@ -64,6 +74,8 @@ class ServerContext:
     ----------
     settings, clock, database, store
         What the parts are made of.
+    heartbeats, certificate_states, signed_policies
+        What agents ask for by the thousand, answered many at a time.
     the others
         Services, one a noun, as `eguard.server.assembly` puts them together.
     """
@@ -93,8 +105,18 @@ class ServerContext:
     signals: Signals
     metrics: Metrics
     delivery: Delivery
+    counts: SignalCounts
+    alerts: Alerts
+    heartbeats: Gathering[Beat, HeartbeatAnswer] = field(init=False, repr=False)
+    certificate_states: Gathering[str, CertificateState] = field(init=False, repr=False)
+    signed_policies: Gathering[str, SignedPolicy] = field(init=False, repr=False)
     _control: CapacityLimiter | None = field(default=None, repr=False)
     _bulk: CapacityLimiter | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.heartbeats = Gathering(self.control, self.endpoints.heartbeats, HEARTBEATS_AT_ONCE)
+        self.certificate_states = Gathering(self.control, self.certificates.states_of, CERTIFICATES_AT_ONCE)
+        self.signed_policies = Gathering(self.control, self.policies.signed_for_all, POLICIES_AT_ONCE)
 
     async def control(
         self, work: Callable[_Arguments, _Result], *args: _Arguments.args, **named: _Arguments.kwargs

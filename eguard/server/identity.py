@@ -121,7 +121,7 @@ async def _agent(request: Request, context: ServerContext) -> Principal:
         raise ServerRefusalError(403, "not_an_agent", "the certificate names no agent")
     state = context.certificates.cached_state(facts.serial_hex)
     if state is None:
-        state = await context.control(context.certificates.state_of, facts.serial_hex)
+        state = await context.certificate_states.ask(facts.serial_hex)
     if state != "ok":
         raise ServerRefusalError(403, f"certificate_{state}", f"the certificate {facts.serial_hex} is {state}")
     return Principal(facts.agent_id, Role.AGENT, address_of(request), facts.serial_hex)

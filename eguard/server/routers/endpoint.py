@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from eguard.server.bodies import answer, body_schema, read_body
-from eguard.server.context import Ctx
-from eguard.server.identity import Admin, Agent, Analyst, EnrollingAddress, check_claim, responses
+from eguard.server.context import Ctx, ServerContext
+from eguard.server.identity import Admin, Agent, Analyst, EnrollingAddress, check_claim, is_agent, responses
+from eguard.server.services.heartbeats import Beat
 from eguard.server.services.inventory import MAX_PAGE, EndpointState
 from eguard.wire.baseline import WireName
 from eguard.wire.control import EnrolmentRequest, Heartbeat, InventoryReport, RenewalRequest
@@ -26,6 +27,15 @@ class AgentDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     agent_id: WireName
     reason: Reason
+
+
+class QuarantineDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose votes are taken, all or none, and why; `resolve_alarms` says that these agents explain all open alarms."""
+
+    reason: Reason
+    agent_id: WireName | None = None
+    agent_ids: Annotated[list[WireName], Meta(max_length=1000)] = []
+    resolve_alarms: bool = False
 
 
 class GroupMove(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,7 +65,12 @@ async def heartbeat(request: Request, context: Ctx, principal: Agent) -> Respons
     """Take down how an agent is; the answer says whether a policy or commands wait for it."""
     body = await read_body(request, Heartbeat)
     await check_claim(context, principal, body.agent_id)
-    return answer(await context.control(context.endpoints.heartbeat, principal, body))
+    return answer(await context.heartbeats.ask(Beat(principal, body)))
+
+
+async def heartbeat_directly(request: Request, context: ServerContext) -> Response:
+    """Do what `heartbeat` does, its dependencies included."""
+    return await heartbeat(request, context, await is_agent(request, context))
 
 
 @router.post("/inventory", openapi_extra=body_schema(InventoryReport), responses=responses())
@@ -110,11 +125,15 @@ async def move_to_group(request: Request, context: Ctx, principal: Admin) -> Res
     return answer(await context.control(context.endpoints.move, principal, body.agent_id, body.group, body.reason))
 
 
-@router.post("/fleet/quarantine", openapi_extra=body_schema(AgentDecision), responses=responses(404, 409))
+@router.post("/fleet/quarantine", openapi_extra=body_schema(QuarantineDecision), responses=responses(404, 409))
 async def quarantine(request: Request, context: Ctx, principal: Admin) -> Response:
-    """Keep an agent's profiles and take its votes."""
-    body = await read_body(request, AgentDecision)
-    return answer(await context.control(context.endpoints.quarantine, principal, body.agent_id, body.reason))
+    """Keep the profiles of agents and take their votes."""
+    body = await read_body(request, QuarantineDecision)
+    names = [*body.agent_ids, *([] if body.agent_id is None else [body.agent_id])]
+    done = await context.control(
+        context.fleet.runbook.quarantine, principal, names, body.reason, resolve_alarms=body.resolve_alarms
+    )
+    return answer(done)
 
 
 @router.post("/fleet/release", openapi_extra=body_schema(AgentDecision), responses=responses(404, 409))

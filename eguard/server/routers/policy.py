@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -13,7 +14,8 @@ from eguard.errors import PolicyError, ServerRefusalError
 from eguard.policy import PolicyDocument, parse_policy_document
 from eguard.server.bodies import answer, body_schema, read_body
 from eguard.server.context import Ctx, ServerContext
-from eguard.server.identity import Admin, Agent, AgentOrAdmin, check_claim, responses
+from eguard.server.identity import Admin, Agent, AgentOrAdmin, check_claim, is_agent, responses
+from eguard.server.listeners import AGENTS
 from eguard.server.principal import Role
 from eguard.server.services.policies import Target
 from eguard.server.services.policy_board import MAX_WAIT_SECONDS
@@ -22,6 +24,9 @@ from eguard.wire.baseline import WireName
 from eguard.wire.control import PolicyKeys, ShortText
 
 router = APIRouter(prefix="/api/v1/endpoint", tags=["policy"])
+
+#: How agents ask: in whole seconds.
+_LONG_POLL = re.compile(rb"revision=(?P<revision>0|[1-9][0-9]{0,14})(?:&wait=(?P<wait>0|[1-9][0-9]?))?")
 
 PolicyName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
 
@@ -157,13 +162,24 @@ async def keys(context: Ctx, _principal: Agent) -> Response:
     return answer(PolicyKeys(policy_keys=await context.control(context.policies.trusted_keys)))
 
 
+async def get_policy_directly(request: Request, context: ServerContext) -> Response | None:
+    """Do what `get_policy` does for an agent that asks the way agents ask; none for everybody else."""
+    asked = _LONG_POLL.fullmatch(request.scope["query_string"])
+    if asked is None or request.scope["state"]["listener"] != AGENTS:
+        return None
+    wait_seconds = int(asked["wait"] or 0)
+    if wait_seconds > MAX_WAIT_SECONDS:
+        return None
+    principal = await is_agent(request, context)
+    return await _signed(context, principal.name, int(asked["revision"]), wait_seconds)
+
+
 async def _signed(context: ServerContext, agent_id: str, revision: int, wait_seconds: float) -> Response:
     async def look() -> int:
         return int(await context.control(context.policies.revision_for, agent_id))
 
     if await context.policy_board.wait(agent_id, revision, wait_seconds, look):
-        async with context.policy_board.turn:
-            return answer(await context.control(context.policies.signed_for, agent_id))
+        return answer(await context.signed_policies.ask(agent_id))
     return Response(status_code=204)
 
 

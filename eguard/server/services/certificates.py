@@ -7,6 +7,7 @@ connections that are open as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
@@ -31,11 +32,11 @@ _certificate = endpoint_certificate.c
 _log = structlog.get_logger("eguard.server")
 
 # Made once, as every connection asks.
-_STATE: Final = (
-    sa.select(_certificate.revoked_at, _certificate.not_after, endpoint_agent.c.status)
-    .outerjoin_from(endpoint_certificate, endpoint_agent, _certificate.agent_id == endpoint_agent.c.agent_id)
-    .where(_certificate.serial == sa.bindparam("serial"))
-)
+_STANDING: Final = sa.select(
+    _certificate.serial, _certificate.revoked_at, _certificate.not_after, endpoint_agent.c.status
+).outerjoin_from(endpoint_certificate, endpoint_agent, _certificate.agent_id == endpoint_agent.c.agent_id)
+_STATE: Final = _STANDING.where(_certificate.serial == sa.bindparam("serial"))
+_STATES: Final = _STANDING.where(_certificate.serial.in_(sa.bindparam("serials", expanding=True)))
 
 
 class Certificates:
@@ -61,16 +62,22 @@ class Certificates:
 
     def state_of(self, serial: str) -> CertificateState:
         """Return whether a certificate counts; only ``ok`` lets its holder in."""
-        cached = self.cached_state(serial)
-        if cached is not None:
-            return cached
-        asked_at = self._believed.now()
-        with self._database.read() as connection:
-            state = _read(connection.execute(_STATE, {"serial": serial}).one_or_none(), self._clock.now())
-        self._believed.keep(serial, "ok" if state == "ok" else None, asked_at)
-        if state != "ok":
-            self._refuse(serial, state)
-        return state
+        return self.states_of([serial])[0]
+
+    def states_of(self, serials: Sequence[str]) -> list[CertificateState]:
+        """Return of several certificates whether they count, with one query for all."""
+        states = {serial: cached for serial in serials if (cached := self.cached_state(serial)) is not None}
+        unknown = sorted(set(serials) - set(states))
+        if unknown:
+            asked_at = self._believed.now()
+            with self._database.read() as connection:
+                rows = {row.serial: row for row in connection.execute(_STATES, {"serials": unknown})}
+            for serial in unknown:
+                state = states[serial] = _read(rows.get(serial), self._clock.now())
+                self._believed.keep(serial, "ok" if state == "ok" else None, asked_at)
+                if state != "ok":
+                    self._refuse(serial, state)
+        return [states[serial] for serial in serials]
 
     def _refuse(self, serial: str, state: CertificateState) -> None:
         """Say in the log who was turned away, each at most every few seconds."""

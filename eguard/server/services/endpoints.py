@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from eguard.clock import Clock
-from eguard.errors import ServerRefusalError
+from eguard.errors import EguardError, ServerRefusalError
 from eguard.fleet.database import Database
 from eguard.fleet.tables import endpoint_agent
 from eguard.server.principal import Principal
 from eguard.server.services import audit
 from eguard.server.services.certificates import revoke_all
-from eguard.server.services.heartbeats import Heartbeats, PendingCommands
+from eguard.server.services.heartbeats import Beat, Heartbeats, PendingCommands
 from eguard.server.services.inventory import read_endpoint
 from eguard.server.services.revisions import lock_revisions, next_revision
 from eguard.wire.control import Heartbeat, HeartbeatAnswer
@@ -33,7 +33,7 @@ class Endpoints:
         The fleet's.
     clock : Clock
         Receive times.
-    revision_for, pending_commands : callables
+    revision_for, pending_commands, count : callables
         See `Heartbeats`.
     moved : callable
         Called after an agent was moved to a group, as another policy may be its own now.
@@ -48,6 +48,7 @@ class Endpoints:
         *,
         revision_for: Callable[[str], int] = lambda _: 0,
         pending_commands: PendingCommands = lambda *_: {},
+        count: Callable[[Mapping[str, int]], None] = lambda _: None,
         moved: Callable[[], object] = lambda: None,
         revoked: Callable[[], object] = lambda: None,
     ) -> None:
@@ -55,11 +56,17 @@ class Endpoints:
         self._clock = clock
         self._moved = moved
         self._revoked = revoked
-        self._heartbeats = Heartbeats(database, clock, revision_for=revision_for, pending_commands=pending_commands)
+        self._heartbeats = Heartbeats(
+            database, clock, revision_for=revision_for, pending_commands=pending_commands, count=count
+        )
 
     def heartbeat(self, principal: Principal, beat: Heartbeat) -> HeartbeatAnswer:
         """Write down how an agent is, and answer what waits for it; see `Heartbeats.take`."""
         return self._heartbeats.take(principal, beat)
+
+    def heartbeats(self, beats: Sequence[Beat]) -> list[HeartbeatAnswer | EguardError]:
+        """Take several heartbeats together; see `Heartbeats.take_all`."""
+        return self._heartbeats.take_all(beats)
 
     def decommission(self, principal: Principal, agent_id: str, reason: str) -> dict[str, Any]:
         """Take an agent out of the fleet: its certificates are revoked, and it is refused until it is enrolled again.

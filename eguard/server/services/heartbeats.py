@@ -1,12 +1,11 @@
 """Heartbeats: ten thousand agents, each every thirty seconds, and two machines that share one certificate.
 
-Making a commit durable costs the same for one heartbeat as for fifty, so whoever holds the writer takes along those
-that waited meanwhile; one that comes alone is written alone.
+Making a commit durable costs the same for one heartbeat as for fifty, so those that wait together are written together.
 """
 
 from __future__ import annotations
 
-import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -22,11 +21,14 @@ from eguard.fleet.upsert import upsert
 from eguard.fleet.voters import hour_of
 from eguard.server.principal import Principal
 from eguard.server.services import audit
+from eguard.server.services.signal_counts import STALE_TRANSITIONS, TREES_ANOMALOUS, TREES_SEEN
 from eguard.wire.control import Heartbeat, HeartbeatAnswer
 
 #: Heartbeats in one transaction at most: other writers want their turn.
 GROUP: Final = 64
 MAX_INCARNATION_CHARACTERS: Final = 64
+#: Process trees that one heartbeat adds at most; agents count a few in the 30 s between two.
+MAX_TREES: Final = 10_000
 
 _MAX_VERSION_CHARACTERS: Final = 64
 _agent = endpoint_agent.c
@@ -45,6 +47,9 @@ _LOCK: Final = (
         _agent.cloned_at,
         _agent.heard_hours,
         _agent.heard_hour,
+        _agent.baseline_status,
+        _agent.trees_seen,
+        _agent.trees_anomalous,
     )
     .where(_agent.agent_id.in_(sa.bindparam("names", expanding=True)))
     .order_by(_agent.agent_id)
@@ -56,13 +61,11 @@ _KNOWN: Final = sa.select(_incarnation.ordinal).where(
 _BEAT: Final = sa.update(endpoint_agent).where(_agent.agent_id == sa.bindparam("name"))
 
 
-@dataclass(slots=True)
-class _Waiting:
+class Beat(NamedTuple):
+    """A heartbeat, and whose."""
+
     principal: Principal
     beat: Heartbeat
-    pending: int = 0
-    error: EguardError | None = None
-    is_done: bool = False
 
 
 @dataclass(slots=True)
@@ -73,6 +76,9 @@ class _Agent:
     cloned_at: float | None
     heard_hours: int
     heard_hour: int | None
+    baseline_status: str | None
+    trees_seen: int | None
+    trees_anomalous: int | None
 
 
 class _Clone(NamedTuple):
@@ -94,6 +100,8 @@ class Heartbeats:
         Returns the policy revision that an agent is sent.
     pending_commands : callable
         Returns how many commands wait for whom, given a connection, agents and the time.
+    count : callable
+        Called with what committed heartbeats said, by the names of `signal_counts`.
     """
 
     def __init__(
@@ -103,14 +111,13 @@ class Heartbeats:
         *,
         revision_for: Callable[[str], int] = lambda _: 0,
         pending_commands: PendingCommands = lambda *_: {},
+        count: Callable[[Mapping[str, int]], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._clock = clock
+        self._count = count
         self._revision_for = revision_for
         self._pending_commands = pending_commands
-        self._guard = threading.Lock()
-        self._writing = threading.Lock()
-        self._queue: list[_Waiting] = []
 
     def take(self, principal: Principal, beat: Heartbeat) -> HeartbeatAnswer:
         """Write down how an agent is, and answer what waits for it.
@@ -124,63 +131,57 @@ class Heartbeats:
         ServerRefusalError
             422 ``invalid_incarnation``; 403 ``decommissioned``.
         """
-        check_incarnation(beat.incarnation)
-        waiting = _Waiting(principal, beat)
-        with self._guard:
-            self._queue.append(waiting)
-        with self._writing:
-            if not waiting.is_done:
-                self._write_group(waiting)
-        if waiting.error is not None:
-            raise waiting.error
-        return HeartbeatAnswer(
-            policy_revision=self._revision_for(principal.name),
-            commands_pending=waiting.pending,
-            server_time_unix=self._clock.now(),
-        )
+        (answered,) = self.take_all([Beat(principal, beat)])
+        if isinstance(answered, EguardError):
+            raise answered
+        return answered
 
-    def _write_group(self, mine: _Waiting) -> None:
-        with self._guard:
-            self._queue.remove(mine)
-            # Rows are locked in one order, so that servers that share a database do not wait for each other in a ring.
-            group = sorted([mine, *self._queue[: GROUP - 1]], key=lambda each: each.principal.name)
-            del self._queue[: GROUP - 1]
+    def take_all(self, beats: Sequence[Beat]) -> list[HeartbeatAnswer | EguardError]:
+        """Take several heartbeats in one transaction; whoever is refused gets the error, and spoils no other."""
+        # Rows are locked in one order, so that servers that share a database do not wait for each other in a ring.
+        order = sorted(range(len(beats)), key=lambda number: beats[number].principal.name)
+        group = [beats[number] for number in order]
         try:
-            self._write(group)
+            answered: list[HeartbeatAnswer | EguardError] = [*self._write(group)]
         except EguardError as error:
-            for each in group:
-                self._write_alone(each, error if len(group) == 1 else None)
-        finally:
-            for each in group:
-                each.is_done = True
+            answered = [error] if len(group) == 1 else [self._take_alone(each) for each in group]
+        return [answer for _, answer in sorted(zip(order, answered, strict=True), key=lambda pair: pair[0])]
 
-    def _write_alone(self, waiting: _Waiting, error: EguardError | None) -> None:
-        """Write one by itself, so that one which the database will not have spoils no other."""
+    def _take_alone(self, beat: Beat) -> HeartbeatAnswer | EguardError:
         try:
-            if error is None:
-                self._write([waiting])
-        except EguardError as own:
-            error = own
-        waiting.error = error
+            return self._write([beat])[0]
+        except EguardError as error:
+            return error
 
-    def _write(self, group: list[_Waiting]) -> None:
+    def _write(self, group: list[Beat]) -> list[HeartbeatAnswer]:
+        for each in group:
+            check_incarnation(each.beat.incarnation)
         now = self._clock.now()
-
         names = sorted({each.principal.name for each in group})
 
-        def write(connection: sa.Connection) -> Mapping[str, int]:
+        def write(connection: sa.Connection) -> tuple[Mapping[str, int], Counter[str]]:
             agents = _locked(connection, names, now)
             clones: list[_Clone] = []
+            counts = Counter[str]()
+            for each in group:
+                counts.update(_signals(agents[each.principal.name], each.beat))
             changes = [_change(connection, each, agents[each.principal.name], now, clones) for each in group]
             connection.execute(_BEAT, changes)
             pending = self._pending_commands(connection, names, now)
             for clone in clones:
                 _record_clone(connection, clone, now)
-            return pending
+            return pending, counts
 
-        pending = self._database.retrying(write, is_idempotent=True)
-        for each in group:
-            each.pending = pending.get(each.principal.name, 0)
+        pending, counts = self._database.retrying(write, is_idempotent=True)
+        self._count(counts)
+        return [
+            HeartbeatAnswer(
+                policy_revision=self._revision_for(each.principal.name),
+                commands_pending=pending.get(each.principal.name, 0),
+                server_time_unix=self._clock.now(),
+            )
+            for each in group
+        ]
 
 
 def check_incarnation(incarnation: str) -> None:
@@ -215,11 +216,11 @@ def add_agent(connection: sa.Connection, name: str, now: float) -> None:
 
 
 def _read(connection: sa.Connection, names: list[str]) -> dict[str, _Agent]:
-    return {row.agent_id: _Agent(*row[1:]) for row in connection.execute(_LOCK, {"names": names})}
+    return {row.agent_id: _Agent(*tuple(row)[1:]) for row in connection.execute(_LOCK, {"names": names})}
 
 
 def _change(
-    connection: sa.Connection, waiting: _Waiting, agent: _Agent, now: float, clones: list[_Clone]
+    connection: sa.Connection, waiting: Beat, agent: _Agent, now: float, clones: list[_Clone]
 ) -> dict[str, Any]:
     """Return the columns that a heartbeat sets, and note its incarnation if it is not the agent's latest."""
     name, heard = waiting.principal.name, waiting.beat.incarnation
@@ -252,6 +253,24 @@ def _change(
     }
 
 
+def _signals(agent: _Agent, beat: Heartbeat) -> dict[str, int]:
+    """Return what a heartbeat adds to the signals, and note it: a second one in a group adds what came since."""
+    found = {}
+    if beat.baseline_status == "stale" and agent.baseline_status in {"learning", "active"}:
+        found[STALE_TRANSITIONS] = 1
+    agent.baseline_status = beat.baseline_status
+    if beat.trees_seen is not None and beat.trees_anomalous is not None:
+        found[TREES_SEEN] = seen = _risen(agent.trees_seen, beat.trees_seen)
+        found[TREES_ANOMALOUS] = min(_risen(agent.trees_anomalous, beat.trees_anomalous), seen)
+        agent.trees_seen, agent.trees_anomalous = beat.trees_seen, beat.trees_anomalous
+    return found
+
+
+def _risen(before: int | None, now: int) -> int:
+    """Return how much an agent's counter rose, from 0 where the agent was started anew; no agent outweighs a fleet."""
+    return min(now - before if before is not None and now >= before else now, MAX_TREES)
+
+
 def _vitals(principal: Principal, beat: Heartbeat, now: float) -> dict[str, Any]:
     return {
         "agent_version": beat.agent_version[:_MAX_VERSION_CHARACTERS],
@@ -263,6 +282,11 @@ def _vitals(principal: Principal, beat: Heartbeat, now: float) -> dict[str, Any]
         "events_total": beat.events_total,
         "events_lost": beat.events_lost,
         "queue_depth": beat.queue_depth,
+        "trees_seen": beat.trees_seen,
+        "trees_anomalous": beat.trees_anomalous,
+        "destinations_scored": beat.destinations_scored,
+        "destinations_confirmed": beat.destinations_confirmed,
+        "destinations_alpha": beat.destinations_alpha,
         "address": principal.address[:64],
         "last_heartbeat": now,
     }

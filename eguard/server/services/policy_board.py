@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
 from eguard.errors import FleetStoreError
 from eguard.server.services.policy_view import MAX_AGE_SECONDS, PolicyView
 
-#: Policies signed at once: ten thousand agents that wake together leave threads to heartbeats, uploads and people.
-SIGNING_AT_ONCE: Final = 4
+#: Agents woken before the event loop looks at everything else again.
+WOKEN_AT_ONCE: Final = 100
 #: Longest that an answer is withheld.
 MAX_WAIT_SECONDS: Final = 60.0
 
 _log = structlog.get_logger("eguard.server")
+
+
+class _Waiter(NamedTuple):
+    agent_id: str
+    revision: int
 
 
 class PolicyBoard:
@@ -32,11 +38,6 @@ class PolicyBoard:
     view : PolicyView
         What is in force.
 
-    Attributes
-    ----------
-    turn : Semaphore
-        Whoever was woken takes it to have its policy signed.
-
     Notes
     -----
     Everything but `notify` belongs to one event loop: the one that `run` runs in.
@@ -46,10 +47,10 @@ class PolicyBoard:
         self._view = view
         self._loop: asyncio.AbstractEventLoop | None = None
         self._poke = asyncio.Event()
-        self._moved = asyncio.Event()
         self._is_closed = False
         self._waiting = 0
-        self.turn = asyncio.Semaphore(SIGNING_AT_ONCE)
+        self._wakes = 0
+        self._waiters: dict[asyncio.Future[bool], _Waiter] = {}
         view.on_change(self.notify)
 
     @property
@@ -107,24 +108,50 @@ class PolicyBoard:
         deadline = loop.time() + min(seconds, MAX_WAIT_SECONDS)
         self._waiting += 1
         try:
-            current: int | None = None
+            chosen = self._view.known(agent_id)
+            known = None if chosen is None else chosen.revision
             while True:
-                moved = self._moved
-                known = current if current is None else self._view.known_revision(agent_id)
+                wakes = self._wakes
                 current = await look() if known is None else known
                 if current > revision:
                     return True
-                remaining = deadline - loop.time()
-                if remaining <= 0 or self._is_closed:
+                if loop.time() >= deadline or self._is_closed:
                     return False
-                try:
-                    async with asyncio.timeout(remaining):
-                        await moved.wait()
-                except TimeoutError:
+                if wakes == self._wakes and not await self._news(_Waiter(agent_id, revision), deadline):
                     return False
+                known = self._view.known_revision(agent_id)
         finally:
             self._waiting -= 1
 
+    async def _news(self, waiter: _Waiter, deadline: float) -> bool:
+        """Wait until there may be something newer; false if the time is over."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
+        self._waiters[future] = waiter
+        timer = loop.call_at(deadline, _settle, future, False)  # noqa: FBT003 - a callback's argument
+        try:
+            return await future
+        finally:
+            timer.cancel()
+            self._waiters.pop(future, None)
+
     def _wake(self) -> None:
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
+        self._wakes += 1
+        self._wake_some(deque(self._waiters.items()), self._wakes)
+
+    def _wake_some(self, waiters: deque[tuple[asyncio.Future[bool], _Waiter]], wakes: int) -> None:
+        """Wake those for whom there is news, and the others not at all."""
+        if wakes != self._wakes:
+            return  # a later change goes through all of them anew
+        for _ in range(min(WOKEN_AT_ONCE, len(waiters))):
+            future, waiter = waiters.popleft()
+            known = self._view.known_revision(waiter.agent_id)
+            if self._is_closed or known is None or known > waiter.revision:
+                _settle(future, True)  # noqa: FBT003 - a future's value
+        if waiters:
+            asyncio.get_running_loop().call_soon(self._wake_some, waiters, wakes)
+
+
+def _settle(future: asyncio.Future[bool], value: bool) -> None:
+    if not future.done():
+        future.set_result(value)

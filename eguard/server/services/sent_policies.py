@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -52,6 +53,11 @@ class SentPolicies:
         """Return what the server lets an agent do, as of at most half a second ago."""
         return _controls(agent_id, self._view.chosen(agent_id))
 
+    def may_seed(self, agent_id: str) -> bool:
+        """Tell whether an agent may take seeds now."""
+        controls = self.controls_for(agent_id)
+        return controls.seed_enabled and controls.seed_in_canary
+
     def known_controls(self, agent_id: str) -> Controls | None:
         """Return what `controls_for` would if that needs no database now, none otherwise; it never waits."""
         chosen = self._view.known(agent_id)
@@ -94,8 +100,13 @@ class SentPolicies:
         ConfigError
             The signing key cannot be read.
         """
+        return self.signed_for_all([agent_id])[0]
+
+    def signed_for_all(self, agent_ids: Sequence[str]) -> list[SignedPolicy]:
+        """Return what several agents are sent, all as of one moment."""
         state = self._view.state()
-        return sign_policy(self._payload(state, agent_id), self._keys.signer(state.keys))
+        signer = self._keys.signer(state.keys)
+        return [sign_policy(self._payload(state, agent_id), signer) for agent_id in agent_ids]
 
     def _payload(self, state: PolicyState, agent_id: str) -> PolicyPayload:
         place = self._view.place(state, agent_id)
