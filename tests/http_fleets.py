@@ -1,5 +1,6 @@
 """Agents of a test's server, over mutual TLS, with the simulator's own client and the agent's own enrolment."""
 
+import time
 from contextlib import contextmanager
 
 from server_place import CONSOLE
@@ -31,3 +32,22 @@ def http_fleet(place, folder):
     """Yield a fleet without agents; its connections are closed at the end."""
     with FleetOfPlace(place, folder) as fleet:
         yield fleet
+
+
+class ShiftedClock:
+    """The machine's clock, some seconds off: days pass when a test says so.
+
+    A certificate is dated by the server's clock and read by the machine's, so a story begins in the past.
+    """
+
+    def __init__(self, days_ago):
+        self.shift = -86_400.0 * days_ago
+
+    def now(self):
+        return time.time() + self.shift
+
+    def monotonic(self):
+        return time.monotonic() + self.shift
+
+    def advance(self, seconds):
+        self.shift += seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from eguard.agent.control.client import ControlClient, Request
 from eguard.agent.control.credentials import AUTHORITY_NAME, IDENTITY_NAME, TlsFiles, trusting_context
 from eguard.agent.control.enrol import enrol
 from eguard.baseline.upload import pack_uploads
-from eguard.errors import SimulationError
+from eguard.errors import ServerRefusalError, SimulationError
 from eguard.wire.baseline import BaselineRow, UpsertResult
 from eguard.wire.control import INCARNATION_HEADER, Heartbeat, HeartbeatAnswer
 from eguard.wire.fleet import MAX_PAGE_BYTES, FleetRow, decode_fleet_page
@@ -23,6 +24,7 @@ from eguard.wire.fleet import MAX_PAGE_BYTES, FleetRow, decode_fleet_page
 _INCARNATION: Final = "simulated"
 _REPORT_BYTES: Final = 16 << 20
 _AGGREGATION_SECONDS: Final = 120.0
+_RETRY_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +49,14 @@ class HttpAgent:
 
     def __init__(self, agent_id: str, client: ControlClient) -> None:
         self.agent_id = agent_id
-        self._client = client
+        self.client = client
 
     def heartbeat(self) -> HeartbeatAnswer:
         """Say that the agent lives."""
         beat = Heartbeat(
             agent_id=self.agent_id, incarnation=_INCARNATION, agent_version=__version__, baseline_status="active"
         )
-        return self._client.post("/endpoint/heartbeat", beat, HeartbeatAnswer)
+        return self.client.post("/endpoint/heartbeat", beat, HeartbeatAnswer)
 
     def upload(self, rows: Sequence[BaselineRow]) -> None:
         """Upload profiles that the server does not have yet.
@@ -67,7 +69,7 @@ class HttpAgent:
         results = []
         for body in pack_uploads(self.agent_id, list(rows)).bodies:
             request = Request("/endpoint/baseline/batch", body, headers={INCARNATION_HEADER: _INCARNATION})
-            results.append(msgspec.json.decode(self._client.send(request).body, type=UpsertResult))
+            results.append(msgspec.json.decode(self.client.send(request).body, type=UpsertResult))
         accepted = sum(result.accepted for result in results)
         if accepted != len(rows):
             raise SimulationError(
@@ -82,14 +84,14 @@ class HttpAgent:
         while cursor is not None:
             query = {"limit": 512} | ({"cursor": cursor} if cursor else {})
             request = Request("/endpoint/baseline/fleet", query=query, max_bytes=MAX_PAGE_BYTES)
-            page = decode_fleet_page(self._client.send(request).body)
+            page = decode_fleet_page(self.client.send(request).body)
             rows |= {row.process_key: row for row in page.fleet_baselines}
             cursor = page.next_cursor
         return page.generation, rows
 
     def close(self) -> None:
         """Give the connection back."""
-        self._client.close()
+        self.client.close()
 
 
 class HttpFleet:
@@ -104,7 +106,7 @@ class HttpFleet:
 
     def __init__(self, server: ServerAddress, folder: Path) -> None:
         self._server = server
-        self._folder = folder
+        self.folder = folder
         self.agents: dict[str, HttpAgent] = {}
         self._operator = ControlClient(server.administration, trusting_context(server.authority))
 
@@ -130,7 +132,7 @@ class HttpFleet:
         ServerRefusalError
             The token does not hold.
         """
-        place = self._folder / agent_id
+        place = self.folder / agent_id
         enrol(
             place,
             self._server.agents,
@@ -161,8 +163,15 @@ class HttpFleet:
         return found
 
     def aggregate(self) -> dict[str, Any]:
-        """Have the server publish a generation and return its report."""
-        return self.operator("/endpoint/baseline/aggregate")
+        """Have the server publish a generation and return its report; one that it makes by itself is waited for."""
+        until = time.monotonic() + _AGGREGATION_SECONDS
+        while True:
+            try:
+                return self.operator("/endpoint/baseline/aggregate")
+            except ServerRefusalError as error:
+                if error.reason != "aggregation_running" or time.monotonic() > until:
+                    raise
+            time.sleep(_RETRY_SECONDS)
 
     def quarantine(self, agent_id: str, reason: str) -> None:
         """Take an agent's votes."""

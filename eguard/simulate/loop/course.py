@@ -208,12 +208,12 @@ def _start_server(fleet: _Fleet) -> Step:
 
 def _enrol(fleet: _Fleet) -> Step:
     folder = fleet.options.folder
-    token = folder / "enrolment.token"
-    token.unlink(missing_ok=True)
-    uses = str(len(fleet.options.hosts))
-    fleet.console("server", "token", "create", "--max-uses", uses, "--out", str(token))
     command = "eguard agent enroll --ca authority.pem --token-file enrolment.token"
-    for host in fleet.options.hosts:
+    for number, host in enumerate(fleet.options.hosts):
+        # A token each: agents that came by one token have a tenth of a key's votes together, or one vote.
+        token = folder / f"enrolment-{number}.token"
+        token.unlink(missing_ok=True)
+        fleet.console("server", "token", "create", "--out", str(token))
         arguments = ["agent", "enroll", "--ca", fleet.api_settings["EGUARD_TLS_CA"], "--token-file", str(token)]
         run_command([*arguments, "--json"], fleet.agent_settings(host))
     columns = ("agent", "certificate", "until")
