@@ -14,6 +14,7 @@ from eguard.server.context import ServerContext
 from eguard.server.metrics import Metrics
 from eguard.server.pki.files import pki_folder
 from eguard.server.services.access import Access
+from eguard.server.services.alerts import Alerts
 from eguard.server.services.audit import Audit
 from eguard.server.services.certificates import Certificates
 from eguard.server.services.commands import Commands, pending_counts
@@ -28,6 +29,7 @@ from eguard.server.services.ingest import Ingest
 from eguard.server.services.inventory import Inventory
 from eguard.server.services.policy_assembly import open_policies
 from eguard.server.services.scheduler import Scheduler
+from eguard.server.services.signal_counts import SignalCounts
 from eguard.server.services.signals import Signals
 from eguard.server.services.whitelist import Whitelist
 from eguard.server.sinks import open_sinks
@@ -79,6 +81,8 @@ def assemble(settings: ServerSettings, store: FleetStore, clock: Clock) -> Serve
     policies = open_policies(database, clock, settings.server_state_path / KEYS_NAME)
     certificates = Certificates(database, clock)
     metrics = Metrics(database, clock)
+    scheduler = Scheduler(database, TASKS, clock)
+    counts = SignalCounts(database, clock, scheduler.server_id)
     return ServerContext(
         settings=settings,
         clock=clock,
@@ -100,6 +104,7 @@ def assemble(settings: ServerSettings, store: FleetStore, clock: Clock) -> Serve
             clock,
             revision_for=policies.policies.revision_for,
             pending_commands=pending_counts,
+            count=counts.add,
             moved=policies.view.changed,
             revoked=certificates.forget,
         ),
@@ -113,11 +118,13 @@ def assemble(settings: ServerSettings, store: FleetStore, clock: Clock) -> Serve
         feedback=Feedback(database, clock),
         whitelist=Whitelist(database, clock),
         commands=Commands(database, clock),
-        scheduler=Scheduler(database, TASKS, clock),
+        scheduler=scheduler,
         fleet=Fleet(store, clock, settings),
         ingest=Ingest(store, settings.upload_max_bytes),
         signals=Signals(database, clock),
         metrics=metrics,
+        counts=counts,
+        alerts=Alerts(database, clock, may_seed=policies.policies.may_seed, flush=counts.flush),
         delivery=Delivery(database, clock, open_sinks(settings), metrics.count_notification),
     )
 

@@ -97,6 +97,7 @@ async def _serve(
         background = [asyncio.create_task(reload_certificates(files, contexts))]
         background.append(asyncio.create_task(context.policy_board.run()))
         await asyncio.gather(*(listener.is_listening.wait() for listener in listeners))
+        context.counts.start()
         context.scheduler.start(context)
         running = RunningServer(listeners[0].port, listeners[1].port, context)
         _log.info("server is listening", agent_port=running.agent_port, admin_port=running.admin_port)
@@ -123,6 +124,7 @@ async def _end(
         await asyncio.gather(*background, return_exceptions=True)
     await asyncio.to_thread(context.ingest.close)
     await asyncio.to_thread(context.scheduler.stop)
+    await asyncio.to_thread(context.counts.close)
     _log.info("server stopped")
 
 

@@ -76,6 +76,13 @@ async def take_batch(request: Request, context: Ctx, principal: Agent) -> Respon
     await check_claim(context, principal, batch.agent_id)
     result = await context.ingest.take(batch, incarnation)
     context.metrics.count_upload(result)
+    context.counts.uploaded(
+        principal.name,
+        accepted=result.accepted,
+        rejected=len(result.rejected),
+        rows=len(batch.baselines),
+        seeded=sum(row.prior_generation is not None for row in batch.baselines),
+    )
     return answer(result)
 
 
@@ -111,6 +118,8 @@ async def fetch_fleet(
         is_enabled = controls.seed_enabled and controls.seed_in_canary
     page = await context.control(context.fleet.page, limit, cursor, is_enabled=is_enabled)
     context.metrics.count_seeds(page.seeded)
+    if principal.role is Role.AGENT and is_enabled:
+        context.counts.handed_out(principal.name, page.seeded)
     return answer(page)
 
 

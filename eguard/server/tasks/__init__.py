@@ -10,6 +10,7 @@ from eguard.server.tasks.fleet_aggregate import aggregate_fleet
 from eguard.server.tasks.notify import has_messages, send_messages
 from eguard.server.tasks.retention import remove_what_is_old
 from eguard.server.tasks.session_cleanup import clean_up
+from eguard.server.tasks.signals import judge_signals
 from eguard.server.tasks.task import Task
 from eguard.server.tasks.tuf_refresh import refresh_bundles
 
@@ -39,6 +40,13 @@ TASKS: tuple[Task, ...] = (
         "Remove sessions that ended, and mark commands that nobody fetched in time.",
         "every 1h",
         clean_up,
+    ),
+    Task(
+        "signals",
+        "Measure the signals, judge the alert rules, and tell operators of alerts that begin or end.",
+        "every 1m",
+        judge_signals,
+        is_routine=True,
     ),
     Task(
         "tuf_refresh",
