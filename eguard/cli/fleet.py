@@ -7,12 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from eguard.cli import fleet_drift
 from eguard.cli.output import print_facts, print_json, print_table, progress_bar
 
 app = typer.Typer(
     help="What the fleet agrees on: aggregate it, look at it, go back, take an agent's votes away.",
     no_args_is_help=True,
 )
+
+fleet_drift.register(app)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit log.")]
@@ -88,44 +91,6 @@ def _shares(row: dict[str, Any]) -> str:
 
 
 @app.command()
-def health(
-    *,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=400, help="Comparisons to show.")] = 20,
-    as_json: JsonOption = False,
-) -> None:
-    """Show how the fleet's baseline moved, against the generation before and against the approved one.
-
-    Above 0.1 nats in two generations after each other, look: is it a change of work, or are agents lying?
-
-    Example: `eguard fleet health`
-    """
-    found = _get("/endpoint/fleet/health", limit=limit)
-    if as_json:
-        print_json(found)
-        return
-    print_facts({name: found[name] for name in ("generation", "reference_generation")})
-    table = [
-        (
-            row["generation"],
-            f"{row['compared_with']} ({row['other_generation']})",
-            _number(row["js_mean"]),
-            _number(row["js_max"]),
-            row["js_max_key"] or "-",
-            row["common_keys"],
-            row["new_key_count"],
-            row["vanished_key_count"],
-        )
-        for row in found["comparisons"]
-    ]
-    columns = ("generation", "compared with", "mean JS, nats", "largest", "of the key", "common", "new", "gone")
-    print_table("", columns, table, numbers=False)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-@app.command()
 def rollback(
     generation: Annotated[int, typer.Argument(help="The generation to go back to.")],
     *,
@@ -133,6 +98,9 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Publish an earlier generation anew: agents never see a lower number.
+
+    Alarms of drift that were raised after it are resolved as adversarial. The votes stay what they are: quarantine
+    whoever forged them, or the next aggregation publishes them again.
 
     Example: `eguard fleet rollback 41 --reason "poisoned by the lab's machines"`
     """
@@ -147,6 +115,8 @@ def approve(
     as_json: JsonOption = False,
 ) -> None:
     """Make a generation what later ones are compared with.
+
+    Alarms of drift that were raised up to it are resolved as organic; the detectors learn anew for 30 cycles.
 
     Example: `eguard fleet approve --reason "new office suite"`
     """
@@ -178,17 +148,6 @@ def import_rows(
         raise ParseError(f"{file} has no rows", remedy="Write it with `eguard fleet rows --json`.")
     wanted = {"source_version": source_version, "reason": reason, "fleet_baselines": found}
     _show(_post("/endpoint/baseline/fleet/import", wanted), as_json=as_json)
-
-
-@app.command()
-def quarantine(
-    agent_id: Annotated[str, typer.Argument(help="The agent.")], *, reason: ReasonOption, as_json: JsonOption = False
-) -> None:
-    """Take an agent's votes away; what it uploaded stays to be looked at.
-
-    Example: `eguard fleet quarantine web-07 --reason "moved 40 keys overnight"`
-    """
-    _show(_post("/endpoint/fleet/quarantine", {"agent_id": agent_id, "reason": reason}), as_json=as_json)
 
 
 @app.command()

@@ -44,6 +44,7 @@ AUDIENCES = {
         "GET /api/v1/endpoint/audit/verify",
         "GET /api/v1/endpoint/event",
         "GET /api/v1/endpoint/event/{event_id}",
+        "GET /api/v1/endpoint/fleet/explain",
         "GET /api/v1/endpoint/fleet/health",
         "GET /api/v1/endpoint/inventory",
         "GET /api/v1/endpoint/ml-ops/summary",

@@ -153,6 +153,6 @@ async def approve(request: Request, context: Ctx, principal: Admin) -> Response:
 
 @router.get("/fleet/health", responses=responses())
 async def health(context: Ctx, _principal: Analyst, limit: Annotated[int, Query(ge=1, le=400)] = 60) -> Response:
-    """Return how the fleet's baseline moved from generation to generation."""
-    found: dict[str, Any] = await context.control(context.fleet.health, limit)
+    """Return how the fleet's baseline moved from generation to generation, and the alarms of drift."""
+    found: dict[str, Any] = await context.control(context.fleet.runbook.health, limit)
     return answer(found)

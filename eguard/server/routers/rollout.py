@@ -16,7 +16,9 @@ from eguard.server.identity import Admin, Analyst, responses
 from eguard.server.routers.policy import PolicyName
 from eguard.server.services.policy_writes import Assigned
 from eguard.server.services.rollouts import Step
+from eguard.server.services.runbook import MAX_KEYS
 from eguard.wire.control import ShortText
+from eguard.wire.process_key import MAX_PROCESS_KEY_CHARACTERS
 
 router = APIRouter(prefix="/api/v1/endpoint", tags=["rollout"])
 
@@ -78,9 +80,9 @@ async def freeze(request: Request, context: Ctx, principal: Admin) -> Response:
     return answer(await context.control(context.rollouts.freeze, principal, wanted.reason, wanted.policy_id))
 
 
-@router.post("/fleet/resume", openapi_extra=body_schema(HoldRequest), responses=responses())
+@router.post("/fleet/resume", openapi_extra=body_schema(HoldRequest), responses=responses(409))
 async def resume(request: Request, context: Ctx, principal: Admin) -> Response:
-    """Let frozen rollouts go on."""
+    """Let frozen rollouts go on; refused as long as an alarm of drift is open."""
     wanted = await read_body(request, HoldRequest)
     return answer(await context.control(context.rollouts.resume, principal, wanted.reason, wanted.policy_id))
 
@@ -91,3 +93,15 @@ async def status(
 ) -> Response:
     """Return where rollouts stand: stage, real cohort, checks, and what keeps them from the next stage."""
     return answer(await context.control(context.rollouts.status, policy_id))
+
+
+@router.get("/fleet/explain", responses=responses(404, 409))
+async def explain(
+    context: Ctx,
+    _principal: Analyst,
+    key: Annotated[str | None, Query(min_length=3, max_length=MAX_PROCESS_KEY_CHARACTERS)] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_KEYS)] = 20,
+    generation: Annotated[int | None, Query(ge=1)] = None,
+) -> Response:
+    """Return what moved a process key, or the fleet, away from the reference: keys, agents, and evidence both ways."""
+    return answer(await context.control(context.fleet.runbook.explain, key, limit, generation))

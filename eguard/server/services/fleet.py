@@ -14,12 +14,12 @@ from eguard.fleet.store import FleetStore
 from eguard.server.principal import Principal
 from eguard.server.services.audit import record
 from eguard.server.services.drift import settle_as_adversarial, settle_as_organic, watch_drift
+from eguard.server.services.runbook import Runbook
 from eguard.settings import ServerSettings
 from eguard.wire.fleet import FleetPage, FleetRow
 
 #: Rows on a page unless a caller asks for fewer or more.
 PAGE_ROWS: Final = 512
-HEALTH_ROWS: Final = 400
 
 
 class Settled(NamedTuple):
@@ -40,12 +40,18 @@ class Fleet:
         For the audit log.
     settings : ServerSettings
         The rules of the cohort.
+
+    Attributes
+    ----------
+    runbook : Runbook
+        What operators do when it drifts.
     """
 
     def __init__(self, store: FleetStore, clock: Clock, settings: ServerSettings) -> None:
         self._store = store
         self._clock = clock
         self._settings = settings
+        self.runbook = Runbook(store.database, clock, settings)
 
     def aggregate(
         self, principal: Principal, min_agents: int | None = None, progress: Progress | None = None
@@ -123,14 +129,6 @@ class Fleet:
             fleet_baselines=shown,
             next_cursor=shown[-1].process_key if len(rows) > limit else None,
         )
-
-    def health(self, limit: int = HEALTH_ROWS) -> dict[str, Any]:
-        """Return how the fleet's baseline moved, newest generation first."""
-        return {
-            "generation": self._store.current_generation(),
-            "reference_generation": self._store.reference_generation(),
-            "comparisons": self._store.health_history(min(limit, HEALTH_ROWS)),
-        }
 
     def _audit(
         self, principal: Principal, action: str, act: Callable[[sa.Connection], dict[str, Any]]
