@@ -12,7 +12,7 @@ import typer
 from eguard.cli.output import print_facts, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from eguard.simulate.load import Second
+    from eguard.simulate.load import RemoteServer, Second
 
 _EVERY_SECONDS = 15
 
@@ -36,6 +36,14 @@ def fleet(
             help="Agents stay connected and wait for their policy; or connect, upload, fetch seeds and leave.",
         ),
     ] = True,
+    fetch: Annotated[
+        bool,
+        typer.Option(
+            "--fetch",
+            help="Fetch the fleet's seeds after each upload, as agents do that learn. "
+            "Agents that do not stay do it anyway.",
+        ),
+    ] = False,
     herd: Annotated[
         float, typer.Option("--herd", help="Drop every connection; all agents come back within so many seconds.")
     ] = 0.0,
@@ -53,6 +61,18 @@ def fleet(
     recording: Annotated[
         Path, typer.Option("--recording", "-r", help="Real hosts: an event log, or a fleet store such as fleet.db.")
     ] = Path("data/raw/endpoint-events/events.csv.gz"),
+    server: Annotated[
+        str,
+        typer.Option("--server", help="https://NAME:PORT of a server that runs; one of the test's own if not given."),
+    ] = "",
+    ca: Annotated[Path | None, typer.Option("--ca", help="Authority of that server's certificate (PEM).")] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file", help="Enrolment token for as many uses as there are agents; not in a command line."
+        ),
+    ] = None,
+    prefix: Annotated[str, typer.Option("--prefix", help="Agents are called this, a dash and a number.")] = "load",
     folder: Annotated[
         Path | None,
         typer.Option("--folder", "-f", help="Keep keys, database and log here. A temporary one if not given."),
@@ -77,6 +97,9 @@ def fleet(
     the middle: `--agents 10000 --herd 10 --kill-switch`; a day's rhythm of a large fleet, five minutes of it:
     `--agents 100000 --no-poll --hold 300 --max-p99-ms 250`
 
+    Against a server that runs: `--server https://eguard.example:8443 --ca ca.pem --token-file token --folder agents`.
+    The agents enrol there, and the folder keeps them for the next run.
+
     The exit code is 1 if more than `--max-errors` requests failed, or another bound is missed.
     """
     from eguard.settings import load_server_settings
@@ -90,6 +113,7 @@ def fleet(
         heartbeat_seconds=heartbeat,
         hold_seconds=hold,
         is_polling=poll,
+        is_fetching=fetch,
         herd_seconds=herd,
         kill_switch=kill_switch,
         poison=poison,
@@ -97,10 +121,12 @@ def fleet(
         churn_per_minute=churn,
         seed=seed,
         recording=recording,
+        prefix=prefix,
     )
+    remote = _remote(server, ca, token_file)
     url = load_server_settings().database_url
     with progress_bar() as progress, _watching() as watch:
-        report = run_load(options, folder=folder, database_url=url, progress=progress, watch=watch)
+        report = run_load(options, folder=folder, server=remote, database_url=url, progress=progress, watch=watch)
     report["verdict"] = verdict(report, max_p99_ms=max_p99_ms, max_errors=max_errors)
     if plot is not None:
         from eguard.simulate.load.plot import draw
@@ -112,6 +138,23 @@ def fleet(
         _print(report)
     if not report["verdict"]["passed"]:
         raise typer.Exit(1)
+
+
+def _remote(server: str, ca: Path | None, token_file: Path | None) -> RemoteServer | None:
+    from eguard.errors import ConfigError
+    from eguard.simulate.load import RemoteServer
+
+    if not server:
+        return None
+    if ca is None or token_file is None:
+        raise ConfigError(
+            "a server that runs is spoken to with the authority's file and an enrolment token",
+            remedy="Give --ca ca.pem and --token-file FILE; make the token: eguard server token create --help",
+        )
+    try:
+        return RemoteServer(server, ca, token_file.read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the token cannot be read: {error}", remedy="Name a readable --token-file.") from error
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from eguard.simulate.load.measures import Second
 from eguard.simulate.load.options import LoadOptions
+from eguard.simulate.load.remote import RemoteServer
 from eguard.simulate.load.run import run_load
 from eguard.simulate.load.verdict import verdict
 
-__all__ = ["LoadOptions", "Second", "run_load", "verdict"]
+__all__ = ["LoadOptions", "RemoteServer", "Second", "run_load", "verdict"]

@@ -36,6 +36,8 @@ class Surroundings:
     wallet: Wallet
     bodies: UploadBodies
     measures: Measures
+    #: Number of everybody's first incarnation.
+    first_life: int = 1
     #: Uploads may be refused from here on: the switch was flipped.
     is_switched_off: bool = False
 
@@ -89,7 +91,7 @@ class SimulatedAgent:
         self._wants_uploads = True
         self._beat_at = self._upload_at = 0.0
         self.number = number
-        self.incarnation = 1
+        self.incarnation = around.first_life
         self.revision = -1
         self.away_until: float | None = None
         self.owes_upload = True
@@ -135,8 +137,7 @@ class SimulatedAgent:
         measures.note("late", max(0.0, self._loop.time() - due_at))
         try:
             await self.connect()
-            await self.upload()
-            await self.fetch()
+            await self._exchange()
             measures.note("visit", self._loop.time() - due_at)
         except LoadFailureError as failure:
             self.note_failure(failure)
@@ -200,12 +201,16 @@ class SimulatedAgent:
             if cursor is None:
                 return rows
 
+    async def _exchange(self) -> None:
+        await self.upload()
+        if self._around.options.fetches:
+            await self.fetch()
+
     async def _catch_up(self) -> None:
         """Do what an agent does that was just connected."""
         await self._beat()
         if self.owes_upload:
-            await self.upload()
-            await self.fetch()
+            await self._exchange()
             self.owes_upload = False
             self._upload_at = self._loop.time() + self._around.options.interval_seconds
         self.served_at = self._loop.time()
@@ -214,8 +219,7 @@ class SimulatedAgent:
         while True:
             now = self._loop.time()
             if now >= self._upload_at:
-                await self.upload()
-                await self.fetch()
+                await self._exchange()
                 self._upload_at = now + self._around.options.interval_seconds
             if now >= self._beat_at:
                 await self._beat()

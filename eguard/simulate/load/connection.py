@@ -15,6 +15,7 @@ import os
 import socket
 import ssl
 import struct
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -57,29 +58,36 @@ class Target:
 class ClientTls:
     """The one SSL context, which becomes any agent's for the moment of its connecting.
 
+    OpenSSL takes certificates and keys only from files. Where the system has files in memory, they never see a disk.
+
     Parameters
     ----------
     authority : Path
         PEM file of the authority that the server's certificate has to come from.
     scratch : Path
-        A file that is written anew for every connection: OpenSSL takes certificates and keys only from files.
+        A file that is written anew for every connection where there are no files in memory.
     """
 
     def __init__(self, authority: Path, scratch: Path) -> None:
         self._context = ssl.create_default_context(cafile=str(authority))
-        self._scratch = scratch
-        self._file = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        if sys.platform == "linux":
+            self._file = os.memfd_create("agent")
+            self._path = Path(f"/proc/self/fd/{self._file}")
+        else:
+            self._file = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+            self._path = scratch
 
     def close(self) -> None:
-        """Remove the last agent's key from the disk."""
+        """Forget the last agent's key."""
         os.close(self._file)
-        self._scratch.unlink(missing_ok=True)
+        if sys.platform != "linux":
+            self._path.unlink(missing_ok=True)
 
     def wrap(self, connected: socket.socket, host: str, identity: bytes) -> ssl.SSLSocket:
         """Return the socket as the TLS client that `identity`, a key with its certificate, makes it."""
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, identity, 0)
-        self._context.load_cert_chain(self._scratch)
+        self._context.load_cert_chain(self._path)
         return self._context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
 
 
@@ -142,10 +150,14 @@ class AgentConnection:
         ------
         LoadFailureError
             There is none in time, none that can be read, or the connection is gone.
+        RuntimeError
+            Another request waits for its answer.
         """
         secured = self._socket
         if secured is None:
             raise LoadFailureError("closed")
+        if self._waiter is not None:
+            raise RuntimeError("one request after the other")
         waiter: asyncio.Future[Answer | None] = self._loop.create_future()
         self._waiter = waiter
         timer = self._loop.call_later(deadline_seconds, self._break_off, "timeout")

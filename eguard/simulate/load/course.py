@@ -50,6 +50,7 @@ class Course:
         self._began = self._loop.time()
         self._agents: dict[int, SimulatedAgent] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._visiting: dict[int, asyncio.Task[None]] = {}
         self._gauge = Gauge(place.process_id) if place.process_id else None
         self._schedule = make_schedule(self._options)
         self._own = OwnGauge()
@@ -118,13 +119,24 @@ class Course:
             flipping = asyncio.create_task(self._flip(self._options.hold_seconds / 2.0))
         for due in self._schedule.visits:
             await self._sleep_until(began + due.at_seconds)
-            self._spawn(self._agent(due.number).visit(began + due.at_seconds))
+            self._spawn(self._visit(due.number, began + due.at_seconds))
         await self._sleep_until(began + self._options.hold_seconds)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_LAST_SECONDS)
         if flipping is not None:
             await flipping
         self.report["visits"] = {"due": len(self._schedule.visits), "unfinished": len(self._tasks)}
+
+    async def _visit(self, number: int, due_at: float) -> None:
+        """Visit; an agent whose last visit still goes on ends that first, and is late then."""
+        last, current = self._visiting.get(number), asyncio.current_task()
+        if current is not None:
+            self._visiting[number] = current
+        if last is not None:
+            await asyncio.wait([last])
+        await self._agent(number).visit(due_at)
+        if self._visiting.get(number) is current:
+            del self._visiting[number]
 
     async def _leave_and_return(self) -> None:
         began = self._loop.time()

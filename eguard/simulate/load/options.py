@@ -37,6 +37,8 @@ class LoadOptions:
     is_polling : bool
         Agents stay connected and wait for their policy. Else an agent connects when its interval is over, uploads,
         fetches the fleet's seeds and leaves, and visits are spread over the interval from the first second on.
+    is_fetching : bool
+        Agents fetch the fleet's seeds after each upload, as those do that still learn; without `is_polling` always.
     herd_seconds : float
         After the hold every connection is dropped, and all agents come back within this; 0: not.
     kill_switch : bool
@@ -65,6 +67,7 @@ class LoadOptions:
     heartbeat_seconds: float = 30.0
     hold_seconds: float = 15.0
     is_polling: bool = True
+    is_fetching: bool = False
     herd_seconds: float = 0.0
     kill_switch: bool = False
     poison: str = ""
@@ -103,6 +106,11 @@ class LoadOptions:
                 remedy="Leave --herd and --churn out, or --no-poll.",
                 parameter="is_polling",
             )
+
+    @property
+    def fetches(self) -> bool:
+        """Whether agents fetch seeds."""
+        return self.is_fetching or not self.is_polling
 
     @property
     def liars(self) -> int:

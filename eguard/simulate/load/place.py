@@ -54,6 +54,10 @@ class Place:
         For the administration listener.
     process_id : int
         The server's, 0 where it is not this machine's to measure.
+    life : int
+        Number of everybody's first incarnation.
+    settings : ServerSettings or None
+        Of a server of the test's own.
     """
 
     target: Target
@@ -62,6 +66,7 @@ class Place:
     admin_port: int = 0
     admin_token: str = ""
     process_id: int = 0
+    life: int = 1
     settings: ServerSettings | None = None
 
 
@@ -113,7 +118,7 @@ def own_place(
                 int(ports["admin_port"]),
                 token,
                 service.pid,
-                settings,
+                settings=settings,
             )
         finally:
             service.stop()

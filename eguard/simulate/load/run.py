@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from eguard.errors import ConfigError
 from eguard.simulate.load.agents import Surroundings
 from eguard.simulate.load.bodies import make_bodies
 from eguard.simulate.load.connection import ClientTls
@@ -19,6 +20,7 @@ from eguard.simulate.load.file_limit import raise_file_limit
 from eguard.simulate.load.measures import Measures
 from eguard.simulate.load.options import LoadOptions
 from eguard.simulate.load.place import Place, database_counts, own_place
+from eguard.simulate.load.remote import RemoteServer, remote_place
 
 #: Objects made between two collections of the youngest: almost all die at once.
 _GC_THRESHOLD: Final = 100_000
@@ -30,17 +32,20 @@ def run_load(
     options: LoadOptions,
     *,
     folder: Path | None = None,
+    server: RemoteServer | None = None,
     database_url: str = "",
     progress: Progress | None = None,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
-    """Run a load test against a server of its own and return its report.
+    """Run a load test and return its report.
 
     Parameters
     ----------
     options : LoadOptions
     folder : Path, optional
         Where keys, database and the server's log are kept; a temporary one by default.
+    server : RemoteServer, optional
+        A server that runs already; one of the test's own by default.
     database_url : str
         The server's database, SQLite in the folder by default.
     progress : callable, optional
@@ -51,20 +56,30 @@ def run_load(
     Raises
     ------
     ConfigError
-        Too many connections for this system, no profiles, or a folder that is in use.
+        Too many connections for this system, no profiles, a folder that is in use, or a kill switch for a server that
+        is not the test's own.
     SimulationError
         The server does not start, or does not take the policy.
     """
+    if server is not None and options.kill_switch:
+        raise ConfigError(
+            "the kill switch would stop the uploads of the other agents of that server too",
+            remedy="Try it on a server of the test's own: leave --server out.",
+            parameter="kill_switch",
+        )
     raise_file_limit(options.connections)
     bodies = make_bodies(options)
     with ExitStack() as opened:
         root = folder or Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="eguard-load-")))
         root.mkdir(parents=True, exist_ok=True)
-        place = opened.enter_context(own_place(root.resolve(), options, bodies.seeds, database_url, progress))
+        if server is None:
+            place = opened.enter_context(own_place(root.resolve(), options, bodies.seeds, database_url, progress))
+        else:
+            place = opened.enter_context(remote_place(root.resolve(), options, server, progress))
         tls = ClientTls(place.authority, root / "agent-connecting.pem")
         opened.callback(tls.close)
         measures = Measures()
-        around = Surroundings(options, place.target, tls, place.wallet, bodies, measures)
+        around = Surroundings(options, place.target, tls, place.wallet, bodies, measures, place.life)
         gc.collect()
         gc.freeze()  # what is there by now stays
         threshold = gc.get_threshold()

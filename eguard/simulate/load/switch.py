@@ -36,7 +36,7 @@ async def flip(around: Surroundings, place: Place, agents: Sequence[SimulatedAge
     dict
         Seconds from the answer to the operator: ``refused_seconds`` until an upload was refused,
         ``waiting_told_seconds`` until every agent that waited in that moment was told (None if some were not),
-        ``all_told_seconds`` the same of all agents.
+        ``all_told_seconds`` the same of all agents. ``probe_uploads`` were taken meanwhile from one agent more.
     """
     loop = asyncio.get_running_loop()
     probe = SimulatedAgent(around, around.options.agents)
@@ -46,13 +46,14 @@ async def flip(around: Surroundings, place: Place, agents: Sequence[SimulatedAge
     began = loop.time()
     revision = await asyncio.to_thread(_post_policy, place)
     committed = loop.time()
-    refused = await probing
+    refused, taken = await probing
     until = committed + _TOLD_SECONDS
     while loop.time() < until and any(agent.revision < revision for agent in agents):  # noqa: ASYNC110 - ten thousand
         await asyncio.sleep(_LOOK_SECONDS)
     return {
         "command_seconds": round(committed - began, 3),
         "refused_seconds": None if refused is None else round(max(0.0, refused - committed), 3),
+        "probe_uploads": taken,
         "waiting": len(waiting),
         **_told("waiting_told", waiting, revision, committed),
         **_told("all_told", agents, revision, committed),
@@ -72,23 +73,25 @@ def _told(name: str, agents: Sequence[SimulatedAgent], revision: int, committed:
     }
 
 
-async def _until_refused(probe: SimulatedAgent) -> float | None:
-    """Upload until it is refused; return when that was, on the loop's clock."""
+async def _until_refused(probe: SimulatedAgent) -> tuple[float | None, int]:
+    """Upload until it is refused; return when that was, on the loop's clock, and how many were taken before."""
     loop = asyncio.get_running_loop()
+    taken = 0
     until = loop.time() + _TOLD_SECONDS
     while loop.time() < until:
         try:
             await probe.connect()
-            while await probe.upload():  # noqa: ASYNC110 - it is the server that is asked
+            while await probe.upload():
+                taken += 1
                 await asyncio.sleep(_PAUSE_SECONDS)
         except LoadFailureError as failure:
             probe.note_failure(failure)
             await asyncio.sleep(1.0)
         else:
-            return loop.time()
+            return loop.time(), taken
         finally:
             probe.disconnect()
-    return None
+    return None, taken
 
 
 def _post_policy(place: Place) -> int:
