@@ -9,7 +9,9 @@ from typing import TextIO
 import structlog
 
 
-def configure_logging(*, json_lines: bool | None = None, verbose: bool = False, stream: TextIO | None = None) -> None:
+def configure_logging(
+    *, json_lines: bool | None = None, verbose: bool = False, quiet: bool = False, stream: TextIO | None = None
+) -> None:
     """Send structlog events to `stream` (standard error by default).
 
     Parameters
@@ -18,6 +20,8 @@ def configure_logging(*, json_lines: bool | None = None, verbose: bool = False, 
         JSON lines instead of the console form; by default JSON unless the stream is a terminal.
     verbose : bool
         Show debug events too.
+    quiet : bool
+        Show warnings and worse only: a simulation of many agents says itself how far it is.
     stream : TextIO, optional
         Where to write.
     """
@@ -26,6 +30,7 @@ def configure_logging(*, json_lines: bool | None = None, verbose: bool = False, 
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(sort_keys=True) if as_json else structlog.dev.ConsoleRenderer()
     )
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -34,7 +39,7 @@ def configure_logging(*, json_lines: bool | None = None, verbose: bool = False, 
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=False,
     )

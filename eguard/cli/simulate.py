@@ -30,11 +30,16 @@ _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 @app.command()
 def poison(
     *,
-    share: Annotated[float, typer.Option("--share", "-s", help="Share of the agents that lie, below 0.5.")],
+    share: Annotated[
+        list[float] | None,
+        typer.Option("--share", "-s", help="Share of the agents that lie, below 0.5; over HTTP any number of them."),
+    ] = None,
     attack: Annotated[
         str, typer.Option("--attack", "-a", help="one-hot, lie, fang, min-max, min-sum, or all of them.")
     ] = "all",
-    agents: Annotated[int, typer.Option("--agents", "-n", help="Agents of the fleet, liars included.")] = 50,
+    agents: Annotated[
+        int | None, typer.Option("--agents", "-n", help="Agents of the fleet, liars included.  [50; over HTTP 200]")
+    ] = None,
     cycles: Annotated[
         int, typer.Option("--cycles", "-c", help="Aggregations over which liars walk to their vote; 1 is at once.")
     ] = 1,
@@ -49,6 +54,16 @@ def poison(
         str | None, typer.Option("--key", "-k", help="Process key to attack; that with the most hosts if not given.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the fleet and of the attack.")] = 0,
+    over_http: Annotated[
+        bool,
+        typer.Option("--over-http", help="Start a server, enrol the agents, and do everything over mutual TLS."),
+    ] = False,
+    dirichlet: Annotated[
+        bool, typer.Option("--dirichlet", help="Over HTTP: honest agents of the documented table, not real hosts.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Over HTTP: draw shift against share, with the bound, as PNG.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let some agents of a fleet lie, and see how far they move what the fleet publishes.
@@ -58,17 +73,42 @@ def poison(
     that theory allows, and what the plain mean would have done.
 
     Examples: `eguard simulate poison --share 0.2` runs all five attacks; `--attack lie --share 0.1` is the one that
-    beats the median; `--attack min-max --share 0.4 --cycles 100` poisons slowly, step by step.
+    beats the median; `--attack min-max --share 0.4 --cycles 100` poisons slowly, step by step; `--over-http` runs five
+    attacks at five shares against a server program, with 200 agents that each have a certificate.
 
     The exit code is 1 if a shift exceeds its bound.
     """
+    if over_http:
+        from eguard.cli.simulate_over_http import run_over_http
+        from eguard.simulate.poison_http import SHARES, HttpPoisonSettings
+
+        if cycles != 1 or aggregator != "trimmed_median":
+            raise typer.BadParameter("a server aggregates as it does: --cycles and --aggregator are for --share alone")
+        run_over_http(
+            HttpPoisonSettings(
+                shares=tuple(share or SHARES),
+                attack=attack,
+                agents=200 if agents is None else agents,
+                is_dirichlet=dirichlet,
+                profiles=profiles,
+                process_key=key,
+                seed=seed,
+            ),
+            plot,
+            as_json=as_json,
+        )
+        return
+    if dirichlet or plot is not None:
+        raise typer.BadParameter("--dirichlet and --plot go with --over-http")
+    if share is None or len(share) != 1:
+        raise typer.BadParameter("one share of liars is needed, such as --share 0.2", param_hint="--share")
     from eguard.mlops.poison_bounds import aggregator_named
     from eguard.simulate.poison import PoisonSettings, simulate_poison
 
     settings = PoisonSettings(
-        share=share,
+        share=share[0],
         attack=attack,
-        agents=agents,
+        agents=50 if agents is None else agents,
         cycles=cycles,
         aggregator=aggregator_named(aggregator),
         profiles=profiles,

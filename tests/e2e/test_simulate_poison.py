@@ -67,3 +67,33 @@ def test_mistakes_are_answered_with_a_remedy(arguments, words):
     assert words in answer.stderr
     assert "remedy" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_over_http_a_server_program_is_attacked_and_the_table_says_so(tmp_path):
+    picture = tmp_path / "shift.png"
+    arguments = ("--over-http", "--dirichlet", "--agents", "20", "--share", "0.1", "--share", "0.3", "--plot", picture)
+    answer = poison(*arguments, "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == ""
+    result = json.loads(answer.stdout)
+    assert [(row["share"], row["liars"]) for row in result["rows"]] == [(0.1, 2)] * 5 + [(0.3, 6)] * 5
+    assert result["within_bound"] is True
+    assert all(row["agent_count"] == 20 for row in result["rows"])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "--share 0.2"),
+        (("--share", "0.1", "--share", "0.2"), "one share"),
+        (("--share", "0.1", "--plot", "x.png"), "go with --over-http"),
+        (("--over-http", "--cycles", "5"), "--cycles and --aggregator"),
+        (("--over-http", "--share", "0.5"), "majority"),
+        (("--over-http", "--agents", "5"), "Raise --agents"),
+    ],
+)
+def test_options_that_do_not_fit_are_explained(arguments, words):
+    answer = poison(*arguments)
+    assert answer.returncode == 2, answer.stdout
+    assert words in " ".join(answer.stderr.split())

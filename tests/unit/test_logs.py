@@ -37,3 +37,11 @@ def test_console_form_is_for_people():
     structlog.get_logger().info("baseline became stale")
     assert "baseline became stale" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
+
+
+def test_quiet_shows_warnings_and_worse():
+    stream = io.StringIO()
+    configure_logging(stream=stream, quiet=True, verbose=True)
+    structlog.get_logger().info("enrolled with server")
+    structlog.get_logger().warning("two machines use one certificate")
+    assert [json.loads(line)["level"] for line in stream.getvalue().splitlines()] == ["warning"]
