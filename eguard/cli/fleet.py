@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from eguard.cli import fleet_drift
+from eguard.cli import fleet_drift, fleet_signals
 from eguard.cli.output import print_facts, print_json, print_table, progress_bar
 
 app = typer.Typer(
@@ -16,10 +17,38 @@ app = typer.Typer(
 )
 
 fleet_drift.register(app)
+app.command()(fleet_signals.signals)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit log.")]
-_REPORTED = ("generation", "aggregated", "updated", "skipped", "removed", "agents", "votes", "js_mean", "js_max")
+_REPORTED = (
+    "generation",
+    "aggregated",
+    "updated",
+    "recomputed_keys",
+    "full_because",
+    "skipped",
+    "removed",
+    "agents",
+    "votes",
+    "votes_beyond_token_share",
+    "js_mean",
+    "js_max",
+)
+
+
+class Engine(StrEnum):
+    """Where votes are aggregated."""
+
+    local = "local"
+    dask = "dask"
+
+
+class ImportSource(StrEnum):
+    """Where imported rows come from."""
+
+    any = "import"
+    workflow_bundle = "workflow_bundle"
 
 
 @app.callback()
@@ -39,25 +68,55 @@ def aggregate(
     url: Annotated[
         str, typer.Option("--url", help="Aggregate on this database, without a server: sqlite:///PATH or mysql://...")
     ] = "",
+    full: Annotated[
+        bool, typer.Option("--full", help="Aggregate all keys, not only those whose votes changed since last time.")
+    ] = False,
+    engine: Annotated[
+        Engine | None,
+        typer.Option("--engine", help="With --url: where to aggregate; EGUARD_AGGREGATION_ENGINE if not given."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=1, help="With --url: processes of `local`; EGUARD_AGGREGATION_WORKERS if not given."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Aggregate the votes of all active agents into a new generation of the fleet's baseline.
 
-    Examples: `eguard fleet aggregate`; `eguard fleet aggregate --url sqlite:////var/lib/eguard-server/fleet.sqlite`
+    Keys whose votes did not change since the last time are taken over as they are: the outcome is the same.
+
+    Examples: `eguard fleet aggregate`; `eguard fleet aggregate --full`;
+    `eguard fleet aggregate --url sqlite:////var/lib/eguard-server/fleet.sqlite --workers 2`
     """
     if url:
-        from eguard.fleet.store import FleetStore
-
-        with FleetStore(url) as store, progress_bar(quiet=as_json) as progress:
-            report = store.aggregate(min_agents or 3, progress=progress).to_dict()
+        report = _aggregate_offline(url, min_agents or 3, engine, workers, full=full, quiet=as_json)
+    elif engine or workers:
+        raise typer.BadParameter("a running server has its own settings; give --url as well, or set them there")
     else:
-        report = _post("/endpoint/baseline/aggregate", {} if min_agents is None else {"min_agents": min_agents})
+        wanted: dict[str, Any] = {} if min_agents is None else {"min_agents": min_agents}
+        report = _post("/endpoint/baseline/aggregate", wanted | ({"full": True} if full else {}))
     if as_json:
         print_json(report)
         return
     print_facts({name: report[name] for name in _REPORTED})
     for reason, count in {**report["skipped_by_reason"], **report["removed_by_reason"]}.items():
         typer.echo(f"  {reason}: {count}")
+
+
+def _aggregate_offline(
+    url: str, min_agents: int, engine: Engine | None, workers: int | None, *, full: bool, quiet: bool
+) -> dict[str, Any]:
+    from eguard.fleet.executors import EngineOptions
+    from eguard.fleet.store import FleetStore
+    from eguard.settings import load_server_settings
+
+    given = {"aggregation_engine": engine and engine.value, "aggregation_workers": workers}
+    settings = load_server_settings().model_copy(update={name: value for name, value in given.items() if value})
+    with FleetStore(url) as store, progress_bar(quiet=quiet) as progress:
+        report = store.aggregate(min_agents, progress=progress, engine=EngineOptions.of(settings), is_full=full)
+    return report.to_dict()
 
 
 @app.command()
@@ -127,8 +186,11 @@ def approve(
 def import_rows(
     file: Annotated[Path, typer.Argument(help="A page as `eguard fleet rows --json` prints it, or a list of rows.")],
     *,
-    source_version: Annotated[str, typer.Option("--source", help="Where the rows come from.")],
+    source_version: Annotated[str, typer.Option("--source", help="Where the rows come from: a name and version.")],
     reason: ReasonOption,
+    kind: Annotated[
+        ImportSource, typer.Option("--kind", help="What it is: rows of any origin, or a workflow's bundle.")
+    ] = ImportSource.any,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a whole generation that comes from elsewhere.
@@ -146,7 +208,12 @@ def import_rows(
     found = value.get("fleet_baselines") if isinstance(value, dict) else value
     if not isinstance(found, list):
         raise ParseError(f"{file} has no rows", remedy="Write it with `eguard fleet rows --json`.")
-    wanted = {"source_version": source_version, "reason": reason, "fleet_baselines": found}
+    wanted = {
+        "source_version": source_version,
+        "source": kind.value,
+        "reason": reason,
+        "fleet_baselines": found,
+    }
     _show(_post("/endpoint/baseline/fleet/import", wanted), as_json=as_json)
 
 

@@ -121,7 +121,7 @@ def assemble(settings: ServerSettings, store: FleetStore, clock: Clock) -> Serve
         scheduler=scheduler,
         fleet=Fleet(store, clock, settings),
         ingest=Ingest(store, settings.upload_max_bytes),
-        signals=Signals(database, clock),
+        signals=Signals(database, clock, counts.flush),
         metrics=metrics,
         counts=counts,
         alerts=Alerts(database, clock, may_seed=policies.policies.may_seed, flush=counts.flush),

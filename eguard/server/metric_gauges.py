@@ -19,11 +19,13 @@ from eguard.fleet.tables import (
     fleet_generation,
     incident,
     maintenance_run,
+    notification_delivery,
     policy,
     server_counter,
 )
 from eguard.server.services.commands import WAITING
 from eguard.server.services.revisions import POLICY_REVISION
+from eguard.server.signal_gauges import SIGNAL_GAUGES, signal_samples
 
 CACHE_SECONDS: Final = 5.0
 #: Policies that are shown, in the order of their ids. Operators name them, and every name is a time series.
@@ -56,6 +58,8 @@ GAUGES: Final[dict[str, tuple[tuple[str, ...], str]]] = {
         ("task",),
         "When the last successful run of a maintenance task ended, on any server.",
     ),
+    "eguard_notifications_waiting": (("sink",), "Messages to operators that a sink has not taken yet."),
+    **SIGNAL_GAUGES,
 }
 _HEARD_SECONDS: Final = 300.0
 
@@ -123,6 +127,8 @@ def _read(connection: sa.Connection, now: float) -> Samples:
     revision = sa.select(server_counter.c.value).where(server_counter.c.name == POLICY_REVISION)
     by_status = sa.select(incident.c.status, sa.func.count()).group_by(incident.c.status)
     run = maintenance_run.c
+    sink = notification_delivery.c.sink
+    waiting = sa.select(sink, sa.func.count()).where(notification_delivery.c.status == "waiting").group_by(sink)
     successes = sa.select(run.task_id, sa.func.max(run.finished_at)).where(run.status == "success")
 
     def scalar(query: sa.Select[Any]) -> dict[tuple[str, ...], float]:
@@ -143,6 +149,8 @@ def _read(connection: sa.Connection, now: float) -> Samples:
         "eguard_task_last_success_timestamp_seconds": {
             (row[0],): float(row[1]) for row in connection.execute(successes.group_by(run.task_id)) if row[1]
         },
+        "eguard_notifications_waiting": {(row[0],): float(row[1]) for row in connection.execute(waiting)},
+        **signal_samples(connection),
     }
 
 

@@ -100,12 +100,12 @@ def divergence(connection: sa.Connection) -> Verdict:
     return rules.js_trend(latest("previous"), latest("reference"))
 
 
-def drift_alarms(connection: sa.Connection, now: float) -> Verdict:
-    """Measure the alarms of ADWIN, on all monitored series, of 24 h."""
+def drift_alarms(connection: sa.Connection, now: float, seconds: float = DAY_SECONDS) -> Verdict:
+    """Measure the alarms of ADWIN, on all monitored series, of 24 h or another time."""
     alarm = fleet_alarm.c
     query = (
         sa.select(alarm.kind, sa.func.count())
-        .where(alarm.raised_at >= now - DAY_SECONDS, alarm.kind.in_(ADWIN_KINDS))
+        .where(alarm.raised_at >= now - seconds, alarm.kind.in_(ADWIN_KINDS))
         .group_by(alarm.kind)
     )
     by_kind = {str(row[0]): int(row[1]) for row in connection.execute(query)}
@@ -141,7 +141,7 @@ def _changes_since(connection: sa.Connection, policy_id: str, frozen_at: float) 
 
 def _generations_since(connection: sa.Connection, frozen_at: float) -> list[str]:
     query = sa.select(_generation.generation, _generation.source, _generation.source_version).where(
-        _generation.source.in_(("rollback", "import")), _generation.computed_at > frozen_at
+        _generation.source.in_(("rollback", "import", "workflow_bundle")), _generation.computed_at > frozen_at
     )
     return [
         f"generation {row.generation} by {row.source} of {row.source_version}"

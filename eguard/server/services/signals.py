@@ -1,12 +1,14 @@
-"""The fleet at a glance: what operators watch, from the database, over a range of time.
+"""The fleet at a glance: what operators watch, from the database, over a range of time, and what alerts.
 
-Numbers follow the ten signals of the operations manual. One that this version does not measure is null and says so in
-`not_measured`; a zero always means that something was counted and there was none.
+Numbers follow the ten signals of the operations manual. One that nobody measures here, such as process trees in a fleet
+whose agents have no classifier, is null and named in `not_measured`; a zero always means that something was counted and
+there was none.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -17,18 +19,34 @@ from eguard.fleet.database import Database
 from eguard.fleet.tables import (
     audit_log,
     endpoint_agent,
-    endpoint_baseline,
     endpoint_event,
     fleet_generation,
     fleet_health,
     maintenance_run,
+)
+from eguard.server.services.alerts import alert_views
+from eguard.server.services.count_measures import destinations, sums
+from eguard.server.services.fleet_measures import AGGREGATION_TASK, changes, drift_alarms
+from eguard.server.services.signal_counts import (
+    ACCEPTED_ROWS,
+    BUCKET_SECONDS,
+    KEYS_APPLIED,
+    KEYS_ASKED,
+    REJECTS,
+    ROWS_APPLIED,
+    SEEDS_FETCHED,
+    STALE_TRANSITIONS,
+    TREES_ANOMALOUS,
+    TREES_SEEN,
+    bucket_of,
 )
 
 _UNIT_SECONDS: Final = {"m": 60, "h": 3600, "d": 86_400}
 _LONGEST_SECONDS: Final = 400 * 86_400
 _PARTS: Final = 10
 _POINTS: Final = 200
-AGGREGATION_TASK: Final = "fleet_aggregate"
+
+Counted = Mapping[str, int]
 
 
 def parse_range(text: str) -> float:
@@ -62,54 +80,83 @@ class Signals:
         The fleet's.
     clock : Clock
         For the range's end.
+    flush : callable
+        Writes down what this server counted.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, flush: Callable[[], None] = lambda: None) -> None:
         self._database = database
         self._clock = clock
+        self._flush = flush
 
     def summary(self, range_text: str) -> dict[str, Any]:
-        """Return the signals over the range that ends now."""
+        """Return the signals over the range that ends now, and how the alert rules stand."""
         seconds = parse_range(range_text)
+        self._flush()
         now = self._clock.now()
         since = now - seconds
         with self._database.read() as connection:
+            counted = sums(connection, bucket_of(since), now + BUCKET_SECONDS)
+            signals: dict[str, Any] = {
+                "baseline_upload": _uploads(connection, counted, since, seconds),
+                "fleet_seed": _seeds(counted),
+                "aggregation": _aggregation(connection, since),
+                "baseline_state": _states(connection),
+                "stale_transitions": counted.get(STALE_TRANSITIONS),
+                "safety": _safety(connection, since, now),
+                "js_divergence": _divergence(connection, since),
+                "adwin_alarms": drift_alarms(connection, now, seconds).numbers,
+                "conformal_p_values": _p_values(connection, since),
+                "high_mi_destinations": destinations(connection, now).numbers or None,
+                "process_trees": _trees(connection, counted),
+                "beacons": _beacons(connection, since),
+            }
             return {
                 "range": range_text,
                 "since_unix": since,
                 "until_unix": now,
-                "baseline_upload": _uploads(connection, since, seconds),
-                "fleet_seed": _seeds(connection, since),
-                "aggregation": _aggregation(connection, since),
-                "baseline_state": _states(connection),
-                "safety": _safety(connection, since),
-                "js_divergence": _divergence(connection, since),
-                "conformal_p_values": _p_values(connection, since),
-                "beacons": _beacons(connection, since),
-                "adwin_alarms": None,
-                "process_tree_anomaly_rate": None,
-                "not_measured": ["adwin_alarms", "process_tree_anomaly_rate"],
+                **signals,
+                "alerts": alert_views(connection),
+                "not_measured": sorted(name for name, value in signals.items() if value is None),
             }
 
 
 def _count(connection: sa.Connection, query: sa.Select[Any]) -> int:
-    return int(connection.execute(query).scalar() or 0)
+    return int(connection.execute(query.select_from(endpoint_agent)).scalar() or 0)
 
 
-def _uploads(connection: sa.Connection, since: float, seconds: float) -> dict[str, Any]:
-    baseline = endpoint_baseline.c
-    rows, agents = connection.execute(
-        sa.select(sa.func.count(), sa.func.count(baseline.agent_id.distinct())).where(baseline.updated_at >= since)
-    ).one()
-    return {"rows_updated": rows, "rows_per_minute": rows / (seconds / 60.0), "agents_uploading": agents}
+def _uploads(connection: sa.Connection, counted: Counted, since: float, seconds: float) -> dict[str, Any] | None:
+    if not counted:
+        return None
+    recent = sa.select(sa.func.count()).where(endpoint_agent.c.last_upload_at >= since)
+    rows = counted[ACCEPTED_ROWS]
+    return {
+        "rows_accepted": rows,
+        "rows_per_minute": rows / (seconds / 60.0),
+        "rejected": counted[REJECTS],
+        "agents_uploading": _count(connection, recent),
+    }
 
 
-def _seeds(connection: sa.Connection, since: float) -> dict[str, Any]:
-    baseline = endpoint_baseline.c
-    fresh = sa.select(sa.func.count()).where(baseline.updated_at >= since)
-    rows = _count(connection, fresh)
-    seeded = _count(connection, fresh.where(baseline.prior_generation.is_not(None)))
-    return {"rows_with_prior": seeded, "seed_hit_rate": seeded / rows if rows else None}
+def _seeds(counted: Counted) -> dict[str, Any] | None:
+    if not counted:
+        return None
+    asked, applied = counted[KEYS_ASKED], counted[KEYS_APPLIED]
+    return {
+        "rows_fetched": counted[SEEDS_FETCHED],
+        "rows_applied": counted[ROWS_APPLIED],
+        "keys_asked": asked,
+        "keys_applied": applied,
+        "hit_rate": applied / asked if asked else None,
+    }
+
+
+def _trees(connection: sa.Connection, counted: Counted) -> dict[str, Any] | None:
+    reporting = sa.select(sa.func.count()).where(endpoint_agent.c.trees_seen.is_not(None))
+    if not counted or not _count(connection, reporting):
+        return None
+    seen, anomalous = counted[TREES_SEEN], counted[TREES_ANOMALOUS]
+    return {"seen": seen, "anomalous": anomalous, "rate": anomalous / seen if seen else None}
 
 
 def _aggregation(connection: sa.Connection, since: float) -> dict[str, Any]:
@@ -147,20 +194,30 @@ def _states(connection: sa.Connection) -> dict[str, int]:
     return {str(status or "unknown"): int(count) for status, count in rows}
 
 
-def _safety(connection: sa.Connection, since: float) -> dict[str, Any]:
+def _safety(connection: sa.Connection, since: float, now: float) -> dict[str, Any]:
     log = audit_log.c
     actions = connection.execute(
         sa.select(log.action, sa.func.count())
         .where(log.at >= since, sa.or_(log.action.like("%rollback%"), log.action.like("%kill%")))
         .group_by(log.action)
     )
-    return {"actions": {str(action): int(count) for action, count in actions}}
+    counted = {str(action): int(count) for action, count in actions}
+    found = changes(connection, now).numbers
+    return {"actions": counted, **{name: found[name] for name in ("rollouts", "frozen_rollouts", "changes")}}
 
 
 def _divergence(connection: sa.Connection, since: float) -> list[dict[str, Any]]:
     health = fleet_health.c
     rows = connection.execute(
-        sa.select(health.generation, health.computed_at, health.compared_with, health.js_mean, health.js_max)
+        sa.select(
+            health.generation,
+            health.computed_at,
+            health.compared_with,
+            health.js_mean,
+            health.js_mean_bias,
+            health.js_max,
+            health.js_max_bias,
+        )
         .where(health.computed_at >= since)
         .order_by(health.generation.desc(), health.compared_with)
         .limit(_POINTS)
@@ -171,7 +228,9 @@ def _divergence(connection: sa.Connection, since: float) -> list[dict[str, Any]]
             "computed_at_unix": row.computed_at,
             "compared_with": row.compared_with,
             "js_mean_nats": row.js_mean,
+            "js_mean_bias_nats": row.js_mean_bias,
             "js_max_nats": row.js_max,
+            "js_max_bias_nats": row.js_max_bias,
         }
         for row in rows
     ]

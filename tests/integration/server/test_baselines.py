@@ -134,5 +134,10 @@ def test_an_earlier_generation_comes_back_under_a_new_number(place):
 def test_the_summary_counts_what_happened(place):
     assert place.agent("a1").post(BATCH, content=body("a1", row(), row("c:d"))).status_code == 200
     summary = place.person("analyst").get("/endpoint/ml-ops/summary", params={"range": "1h"}).json()
-    assert summary["baseline_upload"] == {"rows_updated": 2, "rows_per_minute": 2 / 60, "agents_uploading": 1}
+    assert summary["baseline_upload"] == {
+        "rows_accepted": 2,
+        "rows_per_minute": 2 / 60,
+        "rejected": 0,
+        "agents_uploading": 1,
+    }
     assert place.person("analyst").get("/endpoint/ml-ops/summary", params={"range": "yesterday"}).status_code == 422
