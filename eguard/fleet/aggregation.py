@@ -154,7 +154,7 @@ def run_aggregation(
     also: Callable[[sa.Connection], object] = lambda _: None,
     *,
     engine: EngineOptions | None = None,
-    is_full: bool = True,
+    is_full: bool = False,
 ) -> AggregationReport:
     """Aggregate the votes that changed since the last cycle, and publish the result as a new generation.
 

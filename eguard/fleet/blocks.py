@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from eguard.errors import EstimatorInputError, FleetStoreError
 from eguard.events import N_EVENT_CLASSES
 from eguard.fleet.kernel import AggregationRules, ShardResult, Votes, aggregate_votes
 
@@ -70,6 +71,12 @@ def aggregate_block(block: Block, rules: AggregationRules) -> BlockResult:
     ----------
     block : Block
     rules : AggregationRules
+
+    Raises
+    ------
+    FleetStoreError
+        ``invalid_votes``: the database holds what is no distribution; uploads that are none are refused, so somebody
+        else wrote it.
     """
     records = block.records
     # A copy: the kernel wants its columns end to end, and they are strewn among the records.
@@ -85,4 +92,11 @@ def aggregate_block(block: Block, rules: AggregationRules) -> BlockResult:
         tokens=block.tokens,
     )
     hours = np.minimum.reduceat(records["expiry_hour"], block.starts)
-    return BlockResult(aggregate_votes(votes, rules), hours.tolist())
+    try:
+        return BlockResult(aggregate_votes(votes, rules), hours.tolist())
+    except EstimatorInputError as error:
+        raise FleetStoreError(
+            f"rows of endpoint_baseline between the keys {block.keys[0]} and {block.keys[-1]} are no votes: {error}",
+            remedy="Look at their distribution_vector, and remove those that eGuard did not write.",
+            reason="invalid_votes",
+        ) from error

@@ -17,7 +17,7 @@ from eguard.errors import FleetStoreError
 from eguard.fleet.health import HealthComparison, PublishedKey, compare_generations
 from eguard.fleet.tables import fleet_baseline, fleet_baseline_history, fleet_generation, fleet_health, server_counter
 from eguard.wire.distribution import vector_from_distribution
-from eguard.wire.fleet import FleetRow, Source
+from eguard.wire.fleet import FleetRow, ImportSource, Source
 
 #: Generations kept besides the current and the pinned one: 30 days of four cycles a day.
 KEEP_GENERATIONS: Final = 120
@@ -210,10 +210,34 @@ def roll_back(connection: sa.Connection, generation: int, now: float) -> int:
     table, condition = _table_of(connection, generation)
     rows = [dict(row) for row in connection.execute(sa.select(table).where(condition)).mappings()]
     comparisons = compare_with_earlier(connection, read_published(connection, generation))
-    return publish(connection, rows, comparisons, computed_at=now, source="rollback", source_version=str(generation))
+    return publish(
+        connection,
+        rows,
+        comparisons,
+        computed_at=now,
+        source="rollback",
+        source_version=str(generation),
+        report={"origin": origin_of(connection, generation)},
+    )
 
 
-def import_rows(connection: sa.Connection, rows: Sequence[FleetRow], source_version: str, now: float) -> int:
+def origin_of(connection: sa.Connection, generation: int) -> dict[str, Any]:
+    """Return where the rows of a generation came from in the first place, however often they were gone back to."""
+    column = fleet_generation.c
+    query = sa.select(column.source, column.source_version, column.report).where(column.generation == generation)
+    found = connection.execute(query).one()
+    if found.source == "rollback" and found.report and "origin" in found.report:
+        return dict(found.report["origin"])
+    return {"generation": generation, "source": found.source, "source_version": found.source_version}
+
+
+def import_rows(
+    connection: sa.Connection,
+    rows: Sequence[FleetRow],
+    source_version: str,
+    now: float,
+    source: ImportSource = "import",
+) -> int:
     """Publish rows of an operator's own as a new generation and return its number.
 
     Raises
@@ -230,9 +254,7 @@ def import_rows(connection: sa.Connection, rows: Sequence[FleetRow], source_vers
     }
     comparisons = compare_with_earlier(connection, published)
     ordered = [values[key] for key in sorted(values)]
-    return publish(
-        connection, ordered, comparisons, computed_at=now, source="import", source_version=source_version
-    )  # fmt: skip
+    return publish(connection, ordered, comparisons, computed_at=now, source=source, source_version=source_version)
 
 
 def _imported(row: FleetRow) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from eguard.fleet.registration import register_agent
 from eguard.fleet.retention import purge_baselines
 from eguard.fleet.tables import endpoint_agent
 from eguard.wire.baseline import BaselineRow, ReceivedBatch, RowRejection, UpsertResult
-from eguard.wire.fleet import FleetRow
+from eguard.wire.fleet import FleetRow, ImportSource
 
 
 class FleetStore:
@@ -264,7 +264,12 @@ class FleetStore:
         return number
 
     def import_rows(
-        self, rows: Sequence[FleetRow], source_version: str, also: Callable[[sa.Connection], object] = lambda _: None
+        self,
+        rows: Sequence[FleetRow],
+        source_version: str,
+        also: Callable[[sa.Connection], object] = lambda _: None,
+        *,
+        source: ImportSource = "import",
     ) -> int:
         """Publish rows of an operator's own as a new generation and return its number.
 
@@ -273,6 +278,8 @@ class FleetStore:
         rows : sequence of FleetRow
             All keys of the generation, each once.
         source_version : str
+            Which they are: a name or number of their origin's own.
+        source : {"import", "workflow_bundle"}
             Where they come from.
 
         Raises
@@ -281,7 +288,7 @@ class FleetStore:
             A key comes twice, or an aggregation is running.
         """
         with _Exclusive(self._publishing), self._database.write() as connection:
-            number = generations.import_rows(connection, rows, source_version, self._clock.now())
+            number = generations.import_rows(connection, rows, source_version, self._clock.now(), source)
             also(connection)
         return number
 

@@ -32,6 +32,8 @@ _STORE_STATUS: Final = {
     "pruned_generation": 404,
     "unknown_agent": 404,
     "invalid_import": 422,
+    "engine_unavailable": 502,
+    "engine_versions": 502,
 }
 _PHRASES: Final = {
     400: "bad_request",

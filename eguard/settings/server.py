@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -63,6 +63,17 @@ class ServerSettings(BaseSettings):
         description="Largest share of a process key's votes from agents enrolled with one token, and always one vote; "
         "1 lets all of them count. Agents with an operator's certificate are not limited.",
     )
+
+    aggregation_engine: Literal["local", "dask"] = Field(
+        "local", description="Where votes are aggregated: on this machine, or on a Dask cluster."
+    )
+    aggregation_workers: WholeNumber = Field(
+        1, ge=1, description="Processes that aggregate on this machine; 1 works in the server's own."
+    )
+    dask_address: str = Field("", description="Address of the Dask scheduler, such as tls://dask.example:8786.")
+    dask_tls_ca: OptionalPath = Field(None, description="PEM file of the Dask cluster's certificate authority.")
+    dask_tls_cert: OptionalPath = Field(None, description="PEM file of the certificate shown to the Dask scheduler.")
+    dask_tls_key: OptionalPath = Field(None, description="PEM file of that certificate's key.")
 
     retention_events_days: WholeNumber = Field(30, ge=1, description="Days that events are kept.")
     retention_alerts_days: WholeNumber = Field(180, ge=1, description="Days that alerts are kept.")

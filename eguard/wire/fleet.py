@@ -18,7 +18,9 @@ from eguard.wire.strict_json import parse_strict_json, refusal
 MAX_PAGE_BYTES: Final = 4_000_000
 
 #: Where a row comes from: the fleet's own median, an operator's import, a return to an earlier generation.
-Source = Literal["aggregate", "import", "rollback"]
+Source = Literal["aggregate", "import", "rollback", "workflow_bundle"]
+#: Of these two says an operator that rows come from elsewhere: from anywhere, or from a workflow's bundle.
+ImportSource = Literal["import", "workflow_bundle"]
 
 
 class FleetRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,7 +39,7 @@ class FleetRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tolerated_faults : int
         Forged votes that the median bears, floor((agent_count - 1) / 2).
     source : str
-        ``aggregate``, ``import`` or ``rollback``.
+        ``aggregate``, ``import``, ``rollback`` or ``workflow_bundle``.
     """
 
     process_key: Annotated[str, Meta(min_length=3, max_length=MAX_PROCESS_KEY_CHARACTERS)]

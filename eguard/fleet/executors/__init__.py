@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol
 from eguard.errors import ConfigError
 from eguard.fleet.blocks import Block, BlockResult, aggregate_block
 from eguard.fleet.kernel import AggregationRules
+from eguard.settings import ServerSettings
 
 Engine = Literal["local", "dask"]
 #: Blocks that wait for each worker beside the one that it works on: memory holds no more than these.
@@ -48,6 +49,18 @@ class EngineOptions:
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+
+    @classmethod
+    def of(cls, settings: ServerSettings) -> EngineOptions:
+        """Return what the server's settings ask for."""
+        return cls(
+            engine=settings.aggregation_engine,
+            workers=settings.aggregation_workers,
+            address=settings.dask_address,
+            ca=settings.dask_tls_ca,
+            certificate=settings.dask_tls_cert,
+            key=settings.dask_tls_key,
+        )
 
     def __post_init__(self) -> None:
         if self.engine not in ("local", "dask"):

@@ -119,7 +119,7 @@ class DaskCluster:
         return max(1, sum(threads.values()))
 
     def _compare_versions(self) -> None:
-        ours = versions()
+        ours = _own_versions()
         try:
             found: dict[str, Any] = self._client.run(versions)
         except (*_LOST, ImportError, AttributeError) as error:
@@ -134,7 +134,7 @@ class DaskCluster:
 
     def _unavailable(self, what: str, error: BaseException) -> FleetStoreError:
         return FleetStoreError(
-            f"the Dask cluster {self._address} {what}: {type(error).__name__}: {error}".rstrip(": "),
+            f"the Dask cluster {self._address} (EGUARD_DASK_ADDRESS) {what}: {type(error).__name__}: {error}".rstrip(": "),
             remedy="Check EGUARD_DASK_ADDRESS, the EGUARD_DASK_TLS_ files, and that scheduler and workers run; or set "
             "EGUARD_AGGREGATION_ENGINE to local.",
             reason="engine_unavailable",
@@ -144,3 +144,6 @@ class DaskCluster:
 def versions() -> dict[str, str]:
     """Return the versions of what computes, here or on a worker."""
     return {"eguard": eguard.__version__, "numpy": np.__version__, "python": platform.python_version()}
+
+
+_own_versions: Final = versions

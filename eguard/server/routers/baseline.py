@@ -17,7 +17,7 @@ from eguard.server.principal import Role
 from eguard.server.services.fleet import PAGE_ROWS
 from eguard.wire.baseline import BaselineBatch, receive_baseline_batch, receive_plain_batch
 from eguard.wire.control import INCARNATION_HEADER, ShortText
-from eguard.wire.fleet import MAX_PAGE_BYTES, FleetRow, check_fleet_rows
+from eguard.wire.fleet import MAX_PAGE_BYTES, FleetRow, ImportSource, check_fleet_rows
 
 router = APIRouter(prefix="/api/v1/endpoint", tags=["baseline"])
 
@@ -27,9 +27,10 @@ QUICK_BYTES = 131_072
 
 
 class AggregateRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many agents a published key needs; the server's setting if left out."""
+    """How many agents a published key needs, the server's setting if left out; whether unchanged keys count again."""
 
     min_agents: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    full: bool = False
 
 
 class GenerationRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -50,6 +51,7 @@ class ImportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """A whole generation from elsewhere: its rows, where they come from, and why."""
 
     source_version: Annotated[str, Meta(min_length=1, max_length=64)]
+    source: ImportSource = "import"
     reason: ShortText = ""
     fleet_baselines: Annotated[list[FleetRow], Meta(min_length=1, max_length=100_000)]
 
@@ -95,11 +97,11 @@ def _is_name(text: str) -> bool:
     return 0 < len(text) <= _MAX_INCARNATION_CHARACTERS and text.isascii() and text.isprintable()
 
 
-@router.post("/baseline/aggregate", openapi_extra=body_schema(AggregateRequest), responses=responses(409))
+@router.post("/baseline/aggregate", openapi_extra=body_schema(AggregateRequest), responses=responses(409, 502))
 async def aggregate(request: Request, context: Ctx, principal: Admin) -> Response:
     """Aggregate the votes of all active agents into a new generation."""
     wanted = await read_body(request, AggregateRequest)
-    report = await context.control(context.fleet.aggregate, principal, wanted.min_agents)
+    report = await context.control(context.fleet.aggregate, principal, wanted.min_agents, is_full=wanted.full)
     context.metrics.count_aggregation(report)
     return answer(report.to_dict())
 
@@ -129,7 +131,12 @@ async def import_fleet(request: Request, context: Ctx, principal: Admin) -> Resp
     wanted = await read_body(request, ImportRequest, 16 * MAX_PAGE_BYTES)
     check_fleet_rows(wanted.fleet_baselines)
     generation = await context.control(
-        context.fleet.import_rows, principal, wanted.fleet_baselines, wanted.source_version, wanted.reason
+        context.fleet.import_rows,
+        principal,
+        wanted.fleet_baselines,
+        wanted.source_version,
+        wanted.reason,
+        wanted.source,
     )
     return answer({"generation": generation, "imported": len(wanted.fleet_baselines)})
 

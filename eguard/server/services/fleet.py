@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from eguard.clock import Clock
 from eguard.fleet.aggregation import AggregationReport, Progress
+from eguard.fleet.executors import EngineOptions
 from eguard.fleet.generations import reference_generation
 from eguard.fleet.store import FleetStore
 from eguard.server.principal import Principal
@@ -16,7 +17,7 @@ from eguard.server.services.audit import record
 from eguard.server.services.drift import settle_as_adversarial, settle_as_organic, watch_drift
 from eguard.server.services.runbook import Runbook
 from eguard.settings import ServerSettings
-from eguard.wire.fleet import FleetPage, FleetRow
+from eguard.wire.fleet import FleetPage, FleetRow, ImportSource
 
 #: Rows on a page unless a caller asks for fewer or more.
 PAGE_ROWS: Final = 512
@@ -54,14 +55,24 @@ class Fleet:
         self.runbook = Runbook(store.database, clock, settings)
 
     def aggregate(
-        self, principal: Principal, min_agents: int | None = None, progress: Progress | None = None
+        self,
+        principal: Principal,
+        min_agents: int | None = None,
+        progress: Progress | None = None,
+        *,
+        is_full: bool = False,
     ) -> AggregationReport:
         """Publish a new generation from the votes of all active agents, and look whether the fleet drifts.
 
+        Keys whose votes did not change are taken over from the previous generation, unless `is_full` asks otherwise.
+
         Raises
         ------
+        ConfigError
+            The aggregation engine's settings do not fit together.
         FleetStoreError
-            Another aggregation is running, or the database refused; the previous generation stays current.
+            Another aggregation is running, the database refused, or the engine is not available; the previous
+            generation stays current.
         """
         settings = self._settings
         wanted = settings.aggregation_min_agents if min_agents is None else min_agents
@@ -77,6 +88,8 @@ class Fleet:
             max_token_share=settings.aggregation_max_token_share,
             progress=progress,
             also=self._audit(principal, "fleet.aggregate", watch),
+            engine=EngineOptions.of(settings),
+            is_full=is_full,
         )
 
     def roll_back(self, principal: Principal, generation: int, reason: str) -> Settled:
@@ -91,14 +104,22 @@ class Fleet:
         number = self._store.rollback(generation, self._audit(principal, "fleet.rollback", settle))
         return Settled(number, resolved)
 
-    def import_rows(self, principal: Principal, rows: Sequence[FleetRow], source_version: str, reason: str) -> int:
+    def import_rows(
+        self,
+        principal: Principal,
+        rows: Sequence[FleetRow],
+        source_version: str,
+        reason: str,
+        source: ImportSource = "import",
+    ) -> int:
         """Publish rows that come from elsewhere and return the new generation's number."""
 
         def watch(connection: sa.Connection) -> dict[str, Any]:
             watch_drift(connection, self._clock.now())
-            return {"rows": len(rows), "source_version": source_version, "reason": reason}
+            return {"rows": len(rows), "source": source, "source_version": source_version, "reason": reason}
 
-        return self._store.import_rows(rows, source_version, self._audit(principal, "fleet.import", watch))
+        also = self._audit(principal, "fleet.import", watch)
+        return self._store.import_rows(rows, source_version, also, source=source)
 
     def approve(self, principal: Principal, generation: int | None, reason: str) -> Settled:
         """Pin a generation, the current one by default, as what drift is measured against.

@@ -39,7 +39,7 @@ def test_blocks_are_cut_between_keys_and_change_nothing(store, monkeypatch, bloc
     whole = store.aggregate()
     rows = store.fleet_details()
     monkeypatch.setattr("eguard.fleet.vote_spool.BLOCK_VOTES", block_votes)
-    report = store.aggregate()
+    report = store.aggregate(is_full=True)
     changing = {"generation", "computed_at"}
     assert [{k: v for k, v in r.items() if k not in changing} for r in store.fleet_details()] == [
         {k: v for k, v in r.items() if k not in changing} for r in rows
@@ -72,7 +72,7 @@ def test_keys_whose_votes_moved_are_updated(store):
     store.aggregate()
     for agent in range(9):
         store.upsert_baselines(f"agent-{agent}", "first", [row(KEYS[3], [0, 0, 0, 0, 0, 0, 0, 50], seq=2)])
-    report = store.aggregate()
+    report = store.aggregate(is_full=True)
     assert report.updated == 1
     assert report.against("previous").js_max_key == KEYS[3]
     assert report.against("tomorrow") is None
