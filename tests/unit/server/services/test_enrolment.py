@@ -191,7 +191,13 @@ def test_a_decommissioned_agent_is_let_in_again_as_a_new_one(fleet_database, fle
     with fleet_database.write() as connection:
         connection.execute(
             sa.update(endpoint_agent).values(
-                status="decommissioned", incarnation_ordinal=4, incarnation="i4", group="old", cloned_at=1.0
+                status="decommissioned",
+                incarnation_ordinal=4,
+                incarnation="i4",
+                group="old",
+                cloned_at=1.0,
+                heard_hours=400,
+                heard_hour=1,
             )
         )
         revoke_all(connection, "web-7", "", fleet_clock.now())
@@ -200,6 +206,7 @@ def test_a_decommissioned_agent_is_let_in_again_as_a_new_one(fleet_database, fle
     (agent,) = rows(fleet_database, endpoint_agent)
     assert (agent["status"], agent["group"], agent["enrolled_at"]) == ("active", "web", fleet_clock.now())
     assert (agent["incarnation"], agent["incarnation_ordinal"], agent["cloned_at"]) == ("i1", 5, None)
+    assert (agent["heard_hours"], agent["heard_hour"]) == (0, None)  # its votes count as a new agent's do
     assert agent["group_revision"] > 0
     (incarnation,) = rows(fleet_database, endpoint_incarnation)
     assert (incarnation["incarnation"], incarnation["ordinal"]) == ("i1", 5)
