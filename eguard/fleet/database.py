@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from eguard.errors import FleetStoreError
 from eguard.fleet.engines import server_engines, sqlite_engine
+from eguard.fleet.turns import Turns
 
 T = TypeVar("T")
 
@@ -38,9 +39,9 @@ class Database:
     """SQLite, MariaDB or MySQL behind one face: write transactions, read transactions, transactions run again.
 
     A SQLite file has one writer connection and a pool of read-only ones. A second writer in one process buys nothing
-    and invites ``database is locked``; with a single connection writers queue. A database in memory has one connection
-    for everything. On a server writers run side by side: whoever reads a row in order to change it says
-    ``with_for_update()``, and may be told of a deadlock; `retrying` runs a transaction again then.
+    and invites ``database is locked``; with a single connection writers queue, first come, first served. A database in
+    memory has one connection for everything. On a server writers run side by side: whoever reads a row in order to
+    change it says ``with_for_update()``, and may be told of a deadlock; `retrying` runs a transaction again then.
 
     Readers see the snapshot of the moment they began, everywhere.
 
@@ -66,7 +67,8 @@ class Database:
             raise _store_error("unsupported_dialect", f"no support for {backend} databases")
         self.is_server = backend in _SERVER_BACKENDS
         self.is_memory = not self.is_server and self._url.database in {None, "", ":memory:"}
-        self._lock = threading.RLock()
+        self._connecting = threading.Lock()
+        self._turns = Turns()
         self._engines: tuple[sa.Engine, sa.Engine] | None = None
         if not self.is_server:
             writer = sqlite_engine(self._url, is_memory=self.is_memory, is_writer=True)
@@ -93,6 +95,11 @@ class Database:
         """SQLAlchemy's name of the dialect: sqlite, mariadb or mysql. A server is asked which it is."""
         with self._translated():
             return self._connected()[0].dialect.name
+
+    @property
+    def waiting_writers(self) -> int:
+        """How many threads of this process wait for their turn to write; on a server none."""
+        return self._turns.waiting
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -173,14 +180,14 @@ class Database:
 
     def _connected(self) -> tuple[sa.Engine, sa.Engine]:
         if self._engines is None:
-            with self._lock:
+            with self._connecting:
                 if self._engines is None:
                     self._engines = server_engines(self._url)
         return self._engines
 
-    def _turn(self) -> threading.RLock | nullcontext[None]:
+    def _turn(self) -> Turns | nullcontext[None]:
         """Return what writers hold: on a server nothing."""
-        return nullcontext() if self.is_server else self._lock
+        return nullcontext() if self.is_server else self._turns
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

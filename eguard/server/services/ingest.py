@@ -17,8 +17,9 @@ from eguard.errors import FleetStoreError, ServerRefusalError
 from eguard.fleet.store import FleetStore
 from eguard.wire.baseline import ReceivedBatch, UpsertResult
 
-#: Batches in one transaction at most: readers and other writers want their turn.
+#: Batches, and rows but for the last batch's, in one transaction at most: other writers want their turn.
 GROUP_BATCHES: Final = 32
+GROUP_ROWS: Final = 4096
 #: Batches that may wait; the next one is told to come back.
 QUEUE_BATCHES: Final = 512
 _STOP_SECONDS: Final = 10.0
@@ -97,14 +98,15 @@ class Ingest:
 
     def _write_for_ever(self) -> None:
         while (first := self._queue.get()) is not None:
-            group, is_last = [first], False
+            group, rows, is_last = [first], len(first.batch.baselines), False
             with contextlib.suppress(queue.Empty):
-                while len(group) < GROUP_BATCHES and not is_last:
+                while len(group) < GROUP_BATCHES and rows < GROUP_ROWS and not is_last:
                     following = self._queue.get_nowait()
                     if following is None:
                         is_last = True
                     else:
                         group.append(following)
+                        rows += len(following.batch.baselines)
             self._write(group)
             if is_last:
                 return
