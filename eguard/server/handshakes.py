@@ -14,12 +14,10 @@ from typing import Final, Protocol
 
 #: How long handshakes go on before everything else has its turn.
 SLICE_SECONDS: Final = 0.005
-#: What a socket is read into; one for all connections of a listener.
-BUFFER_BYTES: Final = 65_536
 
 
 class Connection(Protocol):
-    """A connection."""
+    """A connection whose handshake is not over."""
 
     expires_at: float
     queued_at: float
@@ -42,51 +40,29 @@ class Handshakes:
         The listener's.
     timeout_seconds : float
         How long a client may take for its handshake, its time in the queue not counted.
-    max_waiting : int
-        Connections whose handshake is not over; more are cut off.
 
     Attributes
     ----------
-    buffer : memoryview
-        What sockets are read into; whoever reads takes everything out before the loop goes on.
+    connections : set of Connection
+        Every one that is not lost yet.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext, *, timeout_seconds: float, max_waiting: int
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext, *, timeout_seconds: float) -> None:
         self.loop = loop
         self.context = context
-        self.buffer = memoryview(bytearray(BUFFER_BYTES))
-        self._timeout_seconds = timeout_seconds
-        self._max_waiting = max_waiting
-        #: Every connection that is not lost yet; those whose handshake is not over.
+        self.timeout_seconds = timeout_seconds
         self.connections: set[Connection] = set()
-        self._unfinished: set[Connection] = set()
         self._first: deque[Connection] = deque()
         self._second: deque[Connection] = deque()
         self._is_scheduled = False
 
     @property
-    def unfinished(self) -> int:
-        """How many connections are in their handshake."""
-        return len(self._unfinished)
-
-    def arrived(self, connection: Connection) -> bool:
-        """Note a new connection and its time limit; false if there are too many already."""
-        if len(self._unfinished) >= self._max_waiting:
-            return False
-        connection.expires_at = self.loop.time() + self._timeout_seconds
-        self._unfinished.add(connection)
-        self.connections.add(connection)
-        return True
-
-    def opened(self, connection: Connection) -> None:
-        """Note that a handshake is over."""
-        self._unfinished.discard(connection)
+    def waiting(self) -> int:
+        """How many handshakes could go on now."""
+        return len(self._first) + len(self._second)
 
     def left(self, connection: Connection) -> None:
         """Note that a connection is no more."""
-        self._unfinished.discard(connection)
         self.connections.discard(connection)
 
     def cut_off(self) -> None:

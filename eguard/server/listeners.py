@@ -22,9 +22,9 @@ import structlog
 import uvicorn
 
 from eguard.errors import ConfigError
+from eguard.server.door import Door
 from eguard.server.handshakes import Handshakes
 from eguard.server.peer_protocol import PeerProtocol
-from eguard.server.tls_connection import TlsConnection
 from eguard.settings.server import split_listen
 
 #: Names of the two listeners, as a request's ``state["listener"]`` says them.
@@ -37,8 +37,8 @@ _HANDSHAKE_SECONDS: Final = 15.0
 _RELOAD_SECONDS: Final = 5.0
 #: Enough for the event loop to close what was cut off.
 _CUT_OFF_SECONDS: Final = 0.05
-_BACKLOG: Final = 4096
-_ACCEPTED_AT_ONCE: Final = 64
+#: Connections beyond the limit that are held until they were told so.
+_REFUSED_AT_ONCE: Final = 1024
 
 _log = structlog.get_logger("eguard.server")
 
@@ -158,15 +158,10 @@ class Listener(uvicorn.Server):
             )  # type: ignore[call-arg]
             return made
 
-        handshakes = self._handshakes = Handshakes(
-            loop, self._context, timeout_seconds=_HANDSHAKE_SECONDS, max_waiting=self._max_connections
-        )
-        # asyncio's backlog is both what the kernel keeps and how many connections it accepts before anything else.
-        server = await loop.create_server(
-            lambda: TlsConnection(handshakes, protocol), sock=self._socket, backlog=_ACCEPTED_AT_ONCE
-        )
-        self._socket.listen(_BACKLOG)
-        self.servers = [server]
+        self._handshakes = Handshakes(loop, self._context, timeout_seconds=_HANDSHAKE_SECONDS)
+        room = self._max_connections + _REFUSED_AT_ONCE
+        door = Door(self._handshakes, self._socket, protocol, max_connections=room)
+        self.servers = [door]  # type: ignore[list-item]  # it closes like one
         self.started = True
         self.is_listening.set()
 
@@ -186,9 +181,7 @@ class Listener(uvicorn.Server):
 def _bind(listen: str) -> socket.socket:
     host, port = split_listen(listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio switches Nagle's algorithm off on what is accepted: else the second segment of an
-    # answer waits 40 ms for the client's delayed acknowledgement.
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))

@@ -1,8 +1,7 @@
-"""TLS on a socket of the event loop, for ten thousand connections that mostly wait.
+"""TLS connections of the event loop, for ten thousand of them that mostly wait.
 
-The event loop's own TLS keeps 256 KiB for each connection to read into, and does whatever handshakes have arrived
-before it does anything else. Here all connections of a listener read into one buffer, and handshakes take turns with
-everything else (`eguard.server.handshakes`).
+The event loop's own TLS keeps 256 KiB for each connection to read into, and encrypts by way of two buffers in memory
+that never shrink. Here OpenSSL reads and writes the socket itself, and gives its buffers back when nothing is to do.
 
 References
 ----------
@@ -14,23 +13,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from eguard.server.handshakes import Handshakes
 
-#: Plaintext of one record, and what is handed to OpenSSL at once: its memory buffers grow to the largest piece that
-#: they ever held, and never shrink.
-PIECE_BYTES: Final = 4_096
-#: What is taken from a client whose handshake waits for its turn; the rest waits with the kernel.
-MAX_EARLY_BYTES: Final = 16_384
+#: What is read from one connection before others have their turn.
+READ_BYTES: Final = 65_536
+#: Answers that wait for a client to read: above the one the application is told to wait, below the other to go on.
+HIGH_WATER_BYTES, LOW_WATER_BYTES = 65_536, 16_384
 #: What is read and thrown away from a client that goes on sending after it was refused.
 MAX_DISCARDED_BYTES: Final = 262_144
-#: How long the other side has to say goodbye, in seconds.
+#: How long the other side has to take the next part of an answer, or to say goodbye, once a connection is to end.
 GOODBYE_SECONDS: Final = 1.0
 
-_SEND_BYTES: Final = 65_536
+_RECORD_BYTES: Final = 16_384
 
 
 class Stage(enum.IntEnum):
@@ -42,26 +41,29 @@ class Stage(enum.IntEnum):
     CLOSED = 3
 
 
-class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
-    """One connection: the protocol of a socket below, the transport of a protocol above.
+class TlsConnection(asyncio.Transport):
+    """One connection, as the transport of the protocol above.
 
     Parameters
     ----------
     handshakes : Handshakes
-        Of the listener; has its certificate, buffer and limits.
+        Of the listener; has its certificate and limits.
+    accepted : socket.socket
+        Not blocking; from now on this connection's.
     make_protocol : callable
         Makes the protocol above, once the handshake is over.
     """
 
     __slots__ = (
         "_above",
-        "_below",
+        "_backlog",
         "_discarded_bytes",
         "_handshakes",
-        "_incoming",
         "_is_paused",
+        "_is_writing_paused",
+        "_loop",
         "_make_protocol",
-        "_outgoing",
+        "_socket",
         "_stage",
         "_timer",
         "_tls",
@@ -69,235 +71,240 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
         "queued_at",
     )
 
-    def __init__(self, handshakes: Handshakes, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self, handshakes: Handshakes, accepted: socket.socket, make_protocol: Callable[[], asyncio.Protocol]
+    ) -> None:
         super().__init__()
         self._handshakes = handshakes
+        self._loop = handshakes.loop
+        self._socket = accepted
         self._make_protocol = make_protocol
         self._above: asyncio.Protocol | None = None
-        self._below: asyncio.Transport | None = None
-        self._tls: ssl.SSLObject | None = None
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
+        self._tls: ssl.SSLSocket | None = None
         self._stage = Stage.HANDSHAKE
+        self._backlog: bytearray | None = None
         self._is_paused = False
+        self._is_writing_paused = False
         self._discarded_bytes = 0
-        self._timer: asyncio.TimerHandle | None = None
         #: Until when the handshake has to be over, on the loop's clock; the queue moves it.
-        self.expires_at = 0.0
+        self.expires_at = self._loop.time() + handshakes.timeout_seconds
         #: When it began to wait for its turn, 0 while it does not.
         self.queued_at = 0.0
+        self._timer: asyncio.TimerHandle | None = self._loop.call_at(self.expires_at, self._expire)
+        self._loop.add_reader(accepted, self._await_turn)
 
-    # What the socket below calls.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the client's first words."""
-        self._below = cast("asyncio.Transport", transport)
-        if not self._handshakes.arrived(self):
-            self._below.abort()
-            return
-        self._timer = self._handshakes.loop.call_at(self.expires_at, self._expire)
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - signature
-        """Lend the listener's buffer: `buffer_updated` empties it before anybody else can ask for it."""
-        return self._handshakes.buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Take in what arrived."""
-        for start in range(0, nbytes, PIECE_BYTES):
-            self._incoming.write(self._handshakes.buffer[start : min(nbytes, start + PIECE_BYTES)])
-            if self._stage is Stage.HANDSHAKE:
-                self._handshakes.enter(self, is_first=self._tls is None)
-                if self._incoming.pending > MAX_EARLY_BYTES:
-                    self.pause_reading()
-            elif self._stage is Stage.OPEN:
-                self._read()
-            elif self._stage is Stage.CLOSING:
-                self._await_goodbye()
-
-    def eof_received(self) -> None:
-        """Hand on what is left; the socket closes itself."""
-        if self._stage is Stage.OPEN and self._above is not None:
-            self._is_paused = False
-            self._read()
-            self._above.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Give everything back."""
-        self._stage = Stage.CLOSED
-        self._cancel_timer()
-        self._handshakes.left(self)
-        above, self._above = self._above, None
-        self._tls = None
-        self._below = None
-        if above is not None:
-            above.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """Pass on that the client does not read."""
-        if self._above is not None:
-            self._above.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Pass on that it reads again."""
-        if self._above is not None:
-            self._above.resume_writing()
-
-    # What the listener's queue calls.
+    # The handshake.
 
     def advance(self) -> None:
         """Go on with the handshake; to be called when it is this connection's turn."""
         if self._stage is not Stage.HANDSHAKE:
             return
-        if self._tls is None:
-            self._tls = self._handshakes.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         try:
+            if self._tls is None:
+                self._socket = self._tls = self._handshakes.context.wrap_socket(
+                    self._socket, server_side=True, do_handshake_on_connect=False
+                )
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            self._send()
-            self.resume_reading()
-        except ssl.SSLError:
-            self._send()  # why it is refused
-            self._close_below()
+            self._loop.add_reader(self._socket, self._await_turn)
+        except ssl.SSLWantWriteError:
+            self._loop.add_writer(self._socket, self._await_turn)
+        except (OSError, ValueError) as error:
+            self._lose(error)
         else:
             self._open()
 
-    # What the protocol above calls.
+    def _await_turn(self) -> None:
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._handshakes.enter(self, is_first=self._tls is None)
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return ``ssl_object``, ``sslcontext`` or what the socket below knows."""
-        if name == "ssl_object":
-            return self._tls
-        if name == "sslcontext":
-            return self._handshakes.context
-        return default if self._below is None else self._below.get_extra_info(name, default)
-
-    def is_closing(self) -> bool:
-        """Tell whether it is closed, or about to be."""
-        return self._stage >= Stage.CLOSING or self._below is None or self._below.is_closing()
-
-    def is_reading(self) -> bool:
-        """Tell whether what arrives is taken in."""
-        return not self._is_paused and not self.is_closing()
-
-    def pause_reading(self) -> None:
-        """Leave what arrives with the kernel."""
-        if not self._is_paused:
-            self._is_paused = True
-            if self._below is not None and not self._below.is_closing():
-                self._below.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Take in what arrives again."""
-        if self._is_paused:
-            self._is_paused = False
-            if self._below is not None and not self._below.is_closing():
-                self._below.resume_reading()
-                self._handshakes.loop.call_soon(self._read)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Encrypt and send."""
-        if self._stage is not Stage.OPEN or self._tls is None:
-            return
-        view = memoryview(data)
-        sealed = bytearray()
-        for start in range(0, len(view), PIECE_BYTES):
-            self._tls.write(view[start : start + PIECE_BYTES])
-            sealed += self._outgoing.read()
-            if len(sealed) >= _SEND_BYTES:
-                self._write_below(bytes(sealed))
-                sealed.clear()
-        self._write_below(bytes(sealed))
-
-    def get_write_buffer_size(self) -> int:
-        """Return how much waits for the client to read, in bytes."""
-        return 0 if self._below is None else self._below.get_write_buffer_size()
-
-    def close(self) -> None:
-        """Send what is left, say goodbye, and wait a moment for the other side to."""
-        if self._stage >= Stage.CLOSING or self._tls is None:
-            return
-        self._stage = Stage.CLOSING
-        with contextlib.suppress(ssl.SSLError):
-            self._tls.unwrap()
-        self._send()
-        self._cancel_timer()
-        self._timer = self._handshakes.loop.call_later(GOODBYE_SECONDS, self.abort)
-        if self._is_paused:
-            self.resume_reading()
-        self._await_goodbye()
-
-    def abort(self) -> None:
-        """Cut the connection; what was not sent is lost."""
-        self._stage = max(self._stage, Stage.CLOSING)
-        if self._below is not None:
-            self._below.abort()
+    def _expire(self) -> None:
+        """Give a handshake up that the client does not go on with; waiting for its turn is not the client's fault."""
+        now = self._loop.time()
+        if self.queued_at or now < self.expires_at:
+            self._timer = self._loop.call_at(max(self.expires_at, now + GOODBYE_SECONDS), self._expire)
+        else:
+            self.abort()
 
     def _open(self) -> None:
         self._stage = Stage.OPEN
         self._cancel_timer()
-        self._handshakes.opened(self)
-        self._send()
-        self.resume_reading()
         self._above = self._make_protocol()
         self._above.connection_made(self)
-        self._read()
+        self._loop.add_reader(self._socket, self._read)
+        self._read()  # what came together with the handshake's end
+
+    # What the protocol above calls.
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return ``socket``, ``ssl_object`` or ``sslcontext``."""
+        known = {"socket": self._socket, "ssl_object": self._tls, "sslcontext": self._handshakes.context}
+        return known.get(name, default)
+
+    def is_closing(self) -> bool:
+        """Tell whether it is closed, or about to be."""
+        return self._stage >= Stage.CLOSING
+
+    def is_reading(self) -> bool:
+        """Tell whether what arrives is taken in."""
+        return self._stage is Stage.OPEN and not self._is_paused
+
+    def pause_reading(self) -> None:
+        """Leave what arrives with the kernel."""
+        if self.is_reading():
+            self._is_paused = True
+            self._loop.remove_reader(self._socket)
+
+    def resume_reading(self) -> None:
+        """Take in what arrives again."""
+        if self._is_paused and self._stage is Stage.OPEN:
+            self._is_paused = False
+            self._loop.add_reader(self._socket, self._read)
+            self._loop.call_soon(self._read)  # OpenSSL may hold something already
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and send; what the client does not take yet is kept."""
+        if self._stage is not Stage.OPEN or not data:
+            return
+        if self._backlog is None:
+            self._backlog = bytearray(data)
+            self._write_some()
+        else:
+            self._backlog += data
+        if self._backlog is not None and len(self._backlog) > HIGH_WATER_BYTES and not self._is_writing_paused:
+            self._is_writing_paused = True
+            if self._above is not None:
+                self._above.pause_writing()
+
+    def get_write_buffer_size(self) -> int:
+        """Return how much waits for the client to read, in bytes."""
+        return len(self._backlog or b"")
+
+    def close(self) -> None:
+        """Send what is left, say goodbye, and wait a moment for the other side to."""
+        if self._stage is Stage.HANDSHAKE:
+            self.abort()
+        elif self._stage is Stage.OPEN:
+            self._stage = Stage.CLOSING
+            if self._is_paused:
+                self._loop.add_reader(self._socket, self._read)
+            self._give_up_later()
+            if self._backlog is None:
+                self._say_goodbye()
+
+    def abort(self) -> None:
+        """Cut the connection; what was not sent is lost."""
+        self._lose(None)
+
+    # Reading and writing.
 
     def _read(self) -> None:
-        if self._stage is not Stage.OPEN or self._is_paused or self._tls is None or self._above is None:
+        if self._tls is None or self._stage not in {Stage.OPEN, Stage.CLOSING} or self._is_reading_paused():
             return
-        pieces, is_over = self._received(self._tls)
-        if pieces:
-            self._above.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if is_over:
+        pieces: list[bytes] = []
+        is_over, error = False, None
+        try:
+            while sum(map(len, pieces)) < READ_BYTES and not is_over:
+                piece = self._tls.recv(_RECORD_BYTES)
+                is_over = not piece
+                pieces.append(piece)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except OSError as raised:
+            error = raised
+        else:
+            if self._tls.pending():
+                self._loop.call_soon(self._read)
+        self._take(b"".join(pieces) if len(pieces) > 1 else pieces[0] if pieces else b"")
+        if error is not None:
+            self._lose(error)
+        elif is_over:
+            self._hear_goodbye()
+
+    def _is_reading_paused(self) -> bool:
+        return self._is_paused and self._stage is Stage.OPEN
+
+    def _take(self, data: bytes) -> None:
+        if self._stage is Stage.OPEN and data and self._above is not None:
+            self._above.data_received(data)
+        elif self._stage is Stage.CLOSING:
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > MAX_DISCARDED_BYTES:
+                self._lose(None)
+
+    def _hear_goodbye(self) -> None:
+        if self._stage is Stage.OPEN and self._above is not None:
             self._above.eof_received()
             self.close()
-        elif self._outgoing.pending:
-            self._send()
+        if self._backlog is None or self._stage is Stage.CLOSED:
+            self._lose(None)
+        else:
+            self._loop.remove_reader(self._socket)
 
-    def _received(self, tls: ssl.SSLObject) -> tuple[list[bytes], bool]:
-        """Return what can be read now, and whether that was the last of it."""
-        pieces: list[bytes] = []
+    def _write_some(self) -> None:
+        backlog, tls = self._backlog, self._tls
+        if backlog is None or tls is None:
+            return
+        sent = 0
         try:
-            while piece := tls.read(PIECE_BYTES):
-                pieces.append(piece)
-        except ssl.SSLWantReadError:
-            return pieces, False
-        except ssl.SSLError:
-            self._send()
-            self._close_below()
-            return [], False
-        return pieces, True
-
-    def _await_goodbye(self) -> None:
-        """Read on until the other side has said goodbye: a socket closed before would take the last answer with it."""
-        if self._stage is not Stage.CLOSING or self._tls is None:
+            with memoryview(backlog) as view:
+                while sent < len(view):
+                    sent += tls.send(view[sent : sent + _RECORD_BYTES])
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            del backlog[:sent]
+            self._loop.add_writer(self._socket, self._write_some)
+        except OSError as error:
+            self._lose(error)
             return
-        pieces, is_over = self._received(self._tls)
-        self._discarded_bytes += sum(map(len, pieces))
-        if is_over or self._discarded_bytes > MAX_DISCARDED_BYTES:
-            self._close_below()
+        else:
+            self._backlog = None
+            self._loop.remove_writer(self._socket)
+            if self._stage is Stage.CLOSING:
+                self._say_goodbye()
+        if self._is_writing_paused and self.get_write_buffer_size() <= LOW_WATER_BYTES:
+            self._is_writing_paused = False
+            if self._above is not None:
+                self._above.resume_writing()
 
-    def _send(self) -> None:
-        self._write_below(self._outgoing.read())
+    # The end.
 
-    def _write_below(self, data: bytes) -> None:
-        if data and self._below is not None:
-            self._below.write(data)
-
-    def _close_below(self) -> None:
-        if self._below is not None:
-            self._below.close()
-
-    def _expire(self) -> None:
-        """Give a handshake up that the client does not go on with; waiting for its turn is not the client's fault."""
-        loop = self._handshakes.loop
-        self._timer = None
-        if self._stage is not Stage.HANDSHAKE:
+    def _say_goodbye(self) -> None:
+        """Say it, and read on until it is answered: a socket that is closed before would take the last answer along."""
+        if self._tls is None:
             return
-        if self.queued_at or loop.time() < self.expires_at:
-            self._timer = loop.call_at(max(self.expires_at, loop.time() + GOODBYE_SECONDS), self._expire)
-        elif self._below is not None:
-            self._below.abort()
+        try:
+            self._tls.unwrap()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except (OSError, ValueError):
+            pass
+        self._lose(None)
+
+    def _give_up_later(self) -> None:
+        self._timer = self._loop.call_later(GOODBYE_SECONDS, self._give_up, self.get_write_buffer_size())
+
+    def _give_up(self, unread_bytes: int) -> None:
+        if 0 < self.get_write_buffer_size() < unread_bytes:
+            self._give_up_later()
+        else:
+            self.abort()
+
+    def _lose(self, error: Exception | None) -> None:
+        """Give everything back, once."""
+        if self._stage is Stage.CLOSED:
+            return
+        self._stage = Stage.CLOSED
+        self._cancel_timer()
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        with contextlib.suppress(OSError):
+            self._socket.close()
+        self._backlog = None
+        self._handshakes.left(self)
+        if self._above is not None:
+            self._loop.call_soon(self._above.connection_lost, error)
+            self._above = None
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
