@@ -85,7 +85,9 @@ def aggregate(
 ) -> None:
     """Aggregate the votes of all active agents into a new generation of the fleet's baseline.
 
-    Keys whose votes did not change since the last time are taken over as they are: the outcome is the same.
+    Keys whose votes did not change since the last time are taken over as they are: the outcome is the same. The rules
+    are the server's in both cases: EGUARD_AGGREGATION_MIN_AGENT_AGE_SECONDS=0 for a database whose agents never
+    sent a heartbeat.
 
     Examples: `eguard fleet aggregate`; `eguard fleet aggregate --full`;
     `eguard fleet aggregate --url sqlite:////var/lib/eguard-server/fleet.sqlite --workers 2`
@@ -103,6 +105,13 @@ def aggregate(
     print_facts({name: report[name] for name in _REPORTED})
     for reason, count in {**report["skipped_by_reason"], **report["removed_by_reason"]}.items():
         typer.echo(f"  {reason}: {count}")
+    if report["votes_beyond_token_share"]:
+        from eguard.fleet.voters import BEYOND_SHARE_REMEDY
+
+        typer.echo(
+            f"{report['votes_beyond_token_share']} votes do not count: too many agents were enrolled with one token. "
+            + BEYOND_SHARE_REMEDY
+        )
 
 
 def _aggregate_offline(
@@ -115,7 +124,15 @@ def _aggregate_offline(
     given = {"aggregation_engine": engine and engine.value, "aggregation_workers": workers}
     settings = load_server_settings().model_copy(update={name: value for name, value in given.items() if value})
     with FleetStore(url) as store, progress_bar(quiet=quiet) as progress:
-        report = store.aggregate(min_agents, progress=progress, engine=EngineOptions.of(settings), is_full=full)
+        report = store.aggregate(
+            min_agents,
+            settings.aggregation_max_colluders,
+            min_agent_age_seconds=settings.aggregation_min_agent_age_seconds,
+            max_token_share=settings.aggregation_max_token_share,
+            progress=progress,
+            engine=EngineOptions.of(settings),
+            is_full=full,
+        )
     return report.to_dict()
 
 

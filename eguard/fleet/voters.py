@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 #: Code of an agent that an operator let in by hand, without a token.
 NO_TOKEN: Final = -1
 HOUR_SECONDS: Final = 3600.0
+#: What an operator does about honest agents whose votes do not count.
+BEYOND_SHARE_REMEDY: Final = (
+    "Enrol machines with a token for each site or team, ten or more; or set EGUARD_AGGREGATION_MAX_TOKEN_SHARE=1 if "
+    "you trust every machine behind every token."
+)
 
 _BITS: Final = 63
 # Shares such as 0.1 are not exact in binary: 0.1 * 70 must be 7 votes, not 6.

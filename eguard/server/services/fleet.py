@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
+import structlog
 
 from eguard.clock import Clock
 from eguard.fleet.aggregation import AggregationReport, Progress
 from eguard.fleet.executors import EngineOptions
 from eguard.fleet.generations import reference_generation
 from eguard.fleet.store import FleetStore
+from eguard.fleet.voters import BEYOND_SHARE_REMEDY
 from eguard.server.principal import Principal
 from eguard.server.services.audit import record
 from eguard.server.services.drift import settle_as_adversarial, settle_as_organic, watch_drift
@@ -21,6 +23,8 @@ from eguard.wire.fleet import FleetPage, FleetRow, ImportSource
 
 #: Rows on a page unless a caller asks for fewer or more.
 PAGE_ROWS: Final = 512
+
+_log = structlog.get_logger("eguard.server")
 
 
 class Settled(NamedTuple):
@@ -81,7 +85,7 @@ class Fleet:
             watch_drift(connection, self._clock.now())
             return {"min_agents": wanted}
 
-        return self._store.aggregate(
+        report = self._store.aggregate(
             wanted,
             settings.aggregation_max_colluders,
             min_agent_age_seconds=settings.aggregation_min_agent_age_seconds,
@@ -91,6 +95,16 @@ class Fleet:
             engine=EngineOptions.of(settings),
             is_full=is_full,
         )
+        if report.votes_beyond_token_share:
+            _log.warning(
+                "votes beyond their enrolment token's share do not count",
+                generation=report.generation,
+                votes_beyond_token_share=report.votes_beyond_token_share,
+                votes=report.votes,
+                max_token_share=settings.aggregation_max_token_share,
+                remedy=BEYOND_SHARE_REMEDY,
+            )
+        return report
 
     def roll_back(self, principal: Principal, generation: int, reason: str) -> Settled:
         """Publish the rows of an earlier generation anew; alarms raised after it are resolved as adversarial."""
