@@ -57,10 +57,12 @@ def _print(result: dict[str, Any], plot: Path | None) -> None:
         moved = [_cell(mine[attack]) for attack in attacks]
         bound = max(row["bound_total_variation"] for row in mine.values())
         mean = max(row["mean_total_variation"] for row in mine.values())
-        table.append((f"{share:.0%}", str(mine[attacks[0]]["liars"]), *moved, f"{bound:.4f}", f"{mean:.4f}"))
-    print_table(
-        "total variation of what the server publishes", ("share", "liars", *attacks, "at most", "worst mean"), table
-    )
+        table.append((f"{mine[attacks[0]]['liars']}, {share:.0%}", *moved, f"{bound:.4f}", f"{mean:.4f}"))
+    # No wider than a terminal.
+    print_table("total variation of what the server publishes", ("liars", *attacks, "bound", "mean"), table)
+    for reason in sorted({row["withheld_because"] for row in rows if row["withheld_because"]}):
+        typer.echo(f"withheld: the liars keep the key from being published ({reason}); nothing is steered")
+    typer.echo("mean: what the worst attack does to a plain mean of the same votes")
     typer.echo("every shift is within its bound" if result["within_bound"] else "a shift EXCEEDS its bound")
     if plot is not None:
         typer.echo(f"drawn: {plot}")
@@ -69,5 +71,5 @@ def _print(result: dict[str, Any], plot: Path | None) -> None:
 def _cell(row: dict[str, Any]) -> str:
     moved = row["total_variation"]
     if moved is None:
-        return str(row["withheld_because"])
+        return "withheld"
     return f"{moved:.4f}" + ("" if row["within_bound"] else " !")
