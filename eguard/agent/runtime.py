@@ -131,6 +131,10 @@ class AgentRuntime:
         """Whether no event will ever come again."""
         return self.sensing.is_exhausted
 
+    def now(self) -> float:
+        """Return the time that events are on, in seconds since the epoch."""
+        return self._clock.now()
+
     def run(self, stop: threading.Event, duration_seconds: float | None = None) -> None:
         """Work until `stop` is set, the time is over or the replayed file ends; then write down what waits."""
         until = None if duration_seconds is None else self._clock.monotonic() + duration_seconds

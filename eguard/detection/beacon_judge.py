@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from eguard.detection.alert import BeaconEvidence
 from eguard.detection.beacon_calibration import BeaconCalibration
 from eguard.detection.beacon_rings import Sightings
+from eguard.detection.beacon_tally import BeaconTally
 from eguard.detection.beacons import is_never_c2
 from eguard.detection.contacts import Destination, fleet_name
 from eguard.detection.fleet_context import FleetContext
@@ -55,10 +56,13 @@ class BeaconJudge:
     counts : Counter
         ``scored``, ``common`` (so many hosts use it that no regularity would do), ``never_c2``, ``allowed``
         and ``inbound``: evaluations made and passed over, with the reason; ``alarms`` and ``advisories`` raised.
+    tally : BeaconTally
+        Distinct destinations of the day that were scored and confirmed.
     """
 
     def __init__(self, options: BeaconOptions, allow_list: Sequence[str] = ()) -> None:
         self.counts: Counter[str] = Counter()
+        self.tally = BeaconTally()
         self._options = options
         self._is_due = _schedule(options.min_observations, options.max_observations)
         self._allowed = {name.lower() for name in allow_list}
@@ -73,6 +77,7 @@ class BeaconJudge:
         calibration: BeaconCalibration | None,
         fleet: FleetContext,
         asked: Rows,
+        time_unix: float = 0.0,
     ) -> Verdicts:
         """Score the destinations of a stretch that are due.
 
@@ -90,13 +95,19 @@ class BeaconJudge:
             Tells how rare destinations are.
         asked : ndarray of int
             Rows whose standing evidence is wanted.
+        time_unix : float
+            When the stretch ended; tells the day for `tally`.
         """
         if calibration is None or calibration.threshold is None:
             self._standing.clear()
             return Verdicts()
         due = self._due(sightings)
         rows = [row for row in due.tolist() if self._may_be_c2(destinations[row], row, is_inbound)]
-        found = self._score(sightings, rows, [fleet_name(destinations[row]) for row in rows], calibration, fleet)
+        names = [fleet_name(destinations[row]) for row in rows]
+        found = self._score(sightings, rows, names, calibration, fleet)
+        if rows:
+            beacons = [each.destination for each in found.values() if each is not None and each.is_confirmed]
+            self.tally.count(time_unix, names, beacons)
         verdicts = Verdicts()
         wanted = set(asked.tolist())
         for row in sorted(wanted | found.keys()):

@@ -119,6 +119,7 @@ class DestinationHistory:
                 calibration=calibration,
                 fleet=tables,
                 asked=asked,
+                time_unix=float(batch.time_unix[here[-1]]),
             )
             findings.beacons.update((int(here[row]), found) for row, found in verdicts.standing.items())
             findings.raised.extend(here[verdicts.raised].tolist())

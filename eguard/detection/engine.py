@@ -33,6 +33,7 @@ from eguard.detection.layers import DetectionContent, LayerHits
 from eguard.detection.model import Model
 from eguard.detection.process_tree import ProcessTree
 from eguard.detection.reservoir import UniformReservoir
+from eguard.detection.tree_tally import TreeTally
 from eguard.detection.window_batch import ClosedWindow
 from eguard.detection.window_test import WindowLevel
 from eguard.detection.windows import WindowBank
@@ -124,6 +125,8 @@ class Engine:
         Whether alerts ask for no response because the baseline is being learned; None decides by the host's age.
     tree : ProcessTree
         Processes of the host.
+    tree_tally : TreeTally
+        How many trees were seen, and how many stood out by their shape.
 
     Raises
     ------
@@ -153,6 +156,7 @@ class Engine:
         self.profiles = ProfileTable(options.max_profiles) if profiles is None else profiles
         self.windows = WindowBank(self.profiles.capacity, options.windows)
         self.tree = ProcessTree(options.max_processes)
+        self.tree_tally = TreeTally()
         self.reservoir = UniformReservoir(options.reservoir_events, _host_rng(options.seed, host_id))
         self.destinations = DestinationHistory(options.beacon_allow_list)
         self._options = options
@@ -221,6 +225,7 @@ class Engine:
         self.destinations = DestinationHistory(self._options.beacon_allow_list)
         self._context = AlertContext(self._loaded.content.fleet)
         self._history = MatchHistory()
+        self.tree_tally.forget_times()
         self.stage.forget_times()
 
     def settle(self, before_unix: float) -> list[int]:
@@ -244,6 +249,9 @@ class Engine:
         context = self._context.update_keys(candidates.batch.time_unix, candidates.keys, candidates.detectors)
         inputs = candidates.feature_inputs(context, loaded.content.fleet)
         scored = _score(inputs, loaded)
+        if len(batch):
+            tree = candidates.tree
+            self.tree_tally.count(float(batch.time_unix[-1]), tree.started_roots, tree.root, scored)
         alerts = self._alerts.build(
             candidates,
             scored,

@@ -74,7 +74,8 @@ class TreeColumns:
     """What the tree says of each event asked for, as of that event (its own start or exit included).
 
     `process` identifies the process and `root` its tree: a node id, or a name where the process is not in the tree.
-    `breadth`, `child_entropy` and `spawn_count` describe the parent.
+    `breadth`, `child_entropy` and `spawn_count` describe the parent. `started_roots` are the trees of all processes
+    that started, asked for or not.
     """
 
     depth: NDArray[np.int64]
@@ -84,6 +85,7 @@ class TreeColumns:
     process: list[int | str]
     root: list[int | str]
     ancestors: list[tuple[str, ...]]
+    started_roots: frozenset[int] = frozenset()
 
     @classmethod
     def empty(cls) -> TreeColumns:
@@ -150,15 +152,19 @@ class ProcessTree:
         is_change = (batch.event_class == _EXEC) | (batch.event_class == _EXIT)
         touched = np.flatnonzero(is_change | is_wanted)
         described: list[_Description] = []
+        started: set[int] = set()
         for report, wanted in zip(_reports(batch, touched), is_wanted[touched].tolist(), strict=True):
             node: ProcessNode | None = None
             if report.event_class == _EXEC:
                 node = self._start(report)
+                started.add(node.root)
             elif report.event_class == _EXIT:
                 node = self._exit(report)
             if wanted:
                 described.append(self._describe(report, node or self._find(report)))
-        return _columns(described)
+        columns = _columns(described)
+        columns.started_roots = frozenset(started)
+        return columns
 
     def _find(self, report: _Report) -> ProcessNode | None:
         return self._index.find(report.process, report.time_unix, report.parent.comm)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,11 @@ class Vitals:
     events_total: int
     events_lost: int
     queue_depth: int
+    trees_seen: int | None = None
+    trees_anomalous: int | None = None
+    destinations_scored: int | None = None
+    destinations_confirmed: int | None = None
+    destinations_alpha: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +231,7 @@ class RuntimeDesk:
             events_total=int(runtime.totals.events.sum()),
             events_lost=int(runtime.sensing.sensor.counters.lost.sum()),
             queue_depth=counts.waiting if counts is not None else 0,
+            **_signals(runtime),
         )
 
     @staticmethod
@@ -250,6 +256,20 @@ class RuntimeDesk:
             rows=to_wire(table, slots[:limit]),
             remaining=max(len(slots) - limit, 0),
         )
+
+
+def _signals(runtime: AgentRuntime) -> dict[str, Any]:
+    """Return what the server adds up over the fleet; nothing of what no bundle lets this agent measure."""
+    engine, found = runtime.engine, dict[str, Any]()
+    loaded = engine.loaded
+    if loaded.model is not None:
+        found |= {"trees_seen": engine.tree_tally.seen, "trees_anomalous": engine.tree_tally.anomalous}
+    calibration = loaded.gate.beacon if loaded.gate is not None else loaded.content.beacon
+    if calibration is not None and calibration.threshold is not None and not calibration.insufficient_calibration:
+        scored, confirmed = engine.destinations.judge.tally.counts(runtime.now())
+        found |= {"destinations_scored": scored, "destinations_confirmed": confirmed}
+        found["destinations_alpha"] = calibration.alpha
+    return found
 
 
 def _renumber(store: BaselineStore, keys: Sequence[ProcessKey]) -> None:

@@ -78,6 +78,11 @@ class Heartbeats:
                 events_total=vitals.events_total,
                 events_lost=vitals.events_lost,
                 queue_depth=vitals.queue_depth,
+                trees_seen=vitals.trees_seen,
+                trees_anomalous=vitals.trees_anomalous,
+                destinations_scored=vitals.destinations_scored,
+                destinations_confirmed=vitals.destinations_confirmed,
+                destinations_alpha=vitals.destinations_alpha,
             ),
             HeartbeatAnswer,
         )

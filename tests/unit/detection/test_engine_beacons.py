@@ -148,3 +148,14 @@ def test_cutting_the_stream_changes_no_beacon(model):
         alerts += output.alerts
     assert alarms == whole.beacon_alarms
     assert alerts == whole.alerts
+
+
+def test_destinations_of_the_day_are_counted_scored_and_confirmed(model):
+    watched = engine(model)
+    for address in ("192.0.2.1", "192.0.2.9"):  # the second is one that every host calls
+        watched.process(calls(address=address))
+    day = 1.7e9 + 60.0 * 39
+    assert watched.destinations.judge.tally.counts(day) == (2, 1)
+    unsure = engine(model, BeaconCalibration(0.65, 0.01, 20, insufficient_calibration=True))
+    unsure.process(calls())
+    assert unsure.destinations.judge.tally.counts(day) == (1, 0)
