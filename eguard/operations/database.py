@@ -87,6 +87,11 @@ def _missing_file(url: str) -> Path | None:
     return None if path.exists() else path
 
 
+def is_missing(url: str) -> bool:
+    """Return whether the URL names a SQLite file that does not exist."""
+    return _missing_file(url) is not None
+
+
 def count_fleet_rows(url: str) -> int:
     """Return the rows of the current fleet generation.
 

@@ -60,6 +60,7 @@ CHECKS: Final[Mapping[str, CheckEntry]] = {
     "alert_buffer": CheckEntry("kept_data"),
     **{name: CheckEntry(module) for module, names in _AGENT for name in names},
     "database": CheckEntry("database", needs_settings=False),
+    "fleet_votes": CheckEntry("fleet_votes", needs_settings=False),
     "server_certificate": CheckEntry("server_side", needs_settings=False),
     **{name: CheckEntry(module) for module, names in _EXCHANGE for name in names},
 }
