@@ -26,6 +26,7 @@ from eguard.cli import (
     sensor,
     server,
     simulate,
+    simulate_drill,
     simulate_fleet,
     simulate_loop,
     store,
@@ -72,6 +73,7 @@ app.add_typer(sensor.app, name="sensor")
 app.add_typer(server.app, name="server")
 app.add_typer(simulate.app, name="simulate")
 simulate.app.command()(simulate_loop.loop)
+simulate.app.command()(simulate_drill.drill)
 simulate.app.command()(simulate_fleet.fleet)
 app.add_typer(store.app, name="store")
 

@@ -51,14 +51,15 @@ def loop(
         for step in run_loop(options):
             steps.append(step)
             if not as_json:
-                _print_step(len(steps), step)
+                print_step(len(steps), step)
     if as_json:
         print_json({"steps": [asdict(step) for step in steps], "complete": True})
     else:
         typer.echo("\nThe loop is complete.")
 
 
-def _print_step(number: int, step: object) -> None:
+def print_step(number: int, step: object) -> None:
+    """Print what one step did: its command, its facts, its rows."""
     from eguard.simulate.loop import Step
 
     assert isinstance(step, Step)

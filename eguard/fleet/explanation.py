@@ -28,7 +28,8 @@ WIDE_SHARE: Final = 0.75
 #: Votes closer together than this share of what counting events alone makes them differ were not counted.
 _TOO_ALIKE: Final = 0.5
 _NEW_KEYS: Final = 0.05
-_MOVED_NATS: Final = 0.01
+#: A key moved if its divergence is so many times what sampling alone gives; by chance one in 250 is.
+MOVED_FACTOR: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +285,7 @@ def _moved_keys(around: Surroundings) -> Evidence:
     share = around.moved_keys / around.common_keys if around.common_keys else 0.0
     return Evidence(
         "keys that moved",
-        f"{around.moved_keys} of {around.common_keys} by more than {_MOVED_NATS} nats beyond their bias",
+        f"{around.moved_keys} of {around.common_keys} by more than {MOVED_FACTOR:g} times what chance gives",
         share,
         None,
         "neither",

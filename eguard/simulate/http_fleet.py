@@ -162,6 +162,13 @@ class HttpFleet:
         found: dict[str, Any] = msgspec.json.decode(self._operator.send(request).body)
         return found
 
+    def look(self, path: str, **query: str | int) -> dict[str, Any]:
+        """Return what the operator sees at a path."""
+        headers = {"Authorization": f"Bearer {self._server.token}"}
+        request = Request(path, headers=headers, query=query, max_bytes=_REPORT_BYTES)
+        found: dict[str, Any] = msgspec.json.decode(self._operator.send(request).body)
+        return found
+
     def aggregate(self) -> dict[str, Any]:
         """Have the server publish a generation and return its report; one that it makes by itself is waited for."""
         until = time.monotonic() + _AGGREGATION_SECONDS

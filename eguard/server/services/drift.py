@@ -79,7 +79,7 @@ def require_no_open_alarm(connection: sa.Connection) -> None:
         raise ServerRefusalError(
             409,
             "drift_alarm_open",
-            f"{_counted(alarms)} of drift not resolved: look with `eguard fleet explain`; then approve the shift "
+            f"{len(alarms)} alarm(s) of drift open: look with `eguard fleet explain`; then approve the shift "
             "(`eguard fleet approve`), or undo it (`eguard fleet rollback`, `eguard fleet quarantine --resolve`)",
             errors=[("alarm", alarm.name) for alarm in _fleet_first(alarms)[:_NAMED]],
         )
@@ -114,10 +114,6 @@ def _settle(
 
 def _fleet_first(alarms: Sequence[Alarm]) -> list[Alarm]:
     return sorted(alarms, key=lambda alarm: (alarm.series != FLEET, alarm.series, alarm.compared_with, alarm.kind))
-
-
-def _counted(alarms: Sequence[Alarm]) -> str:
-    return "one alarm is" if len(alarms) == 1 else f"{len(alarms)} alarms are"
 
 
 def _title(alarms: Sequence[Alarm]) -> str:

@@ -15,7 +15,7 @@ from eguard.fleet.alarms import list_alarms, open_alarms
 from eguard.fleet.ballots import Ballots, read_ballots
 from eguard.fleet.database import Database
 from eguard.fleet.drift import describe_drift, evaluated_generation
-from eguard.fleet.explanation import Surroundings, weigh_evidence
+from eguard.fleet.explanation import MOVED_FACTOR, Surroundings, weigh_evidence
 from eguard.fleet.generations import current_generation, read_health, read_published, reference_generation
 from eguard.fleet.health import PublishedKey, key_divergences
 from eguard.fleet.influence import Influence, agreed, total_variation, trace_shift
@@ -29,7 +29,6 @@ from eguard.settings import ServerSettings
 
 HEALTH_ROWS: Final = 400
 _ALARM_ROWS: Final = 20
-MOVED_NATS: Final = 0.01
 #: Keys at once: the votes of all of them are held.
 MAX_KEYS: Final = 50
 SHOWN_AGENTS: Final = 50
@@ -117,7 +116,7 @@ class Runbook:
             ).scalar_one()
             ballots = read_ballots(connection, reference, names, self._rules, now=now, since=pinned_at)
         around = Surroundings(
-            moved_keys=sum(each["js_excess_nats"] > MOVED_NATS for each in moved),
+            moved_keys=sum(each["js_nats"] > MOVED_FACTOR * each["js_bias_nats"] for each in moved),
             common_keys=len(moved),
             new_key_share=len(current.keys() - reference.keys()) / len(current) if current else 0.0,
             reference_at=pinned_at,

