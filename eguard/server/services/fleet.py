@@ -18,7 +18,9 @@ from eguard.server.principal import Principal
 from eguard.server.services.audit import record
 from eguard.server.services.drift import settle_as_adversarial, settle_as_organic, watch_drift
 from eguard.server.services.runbook import Runbook
+from eguard.server.services.seed_pages import EncodedPage, SeedPages
 from eguard.settings import ServerSettings
+from eguard.wire.bodies import encode_body
 from eguard.wire.fleet import FleetPage, FleetRow, ImportSource
 
 #: Rows on a page unless a caller asks for fewer or more.
@@ -54,6 +56,7 @@ class Fleet:
 
     def __init__(self, store: FleetStore, clock: Clock, settings: ServerSettings) -> None:
         self._store = store
+        self._pages = SeedPages(store)
         self._clock = clock
         self._settings = settings
         self.runbook = Runbook(store.database, clock, settings)
@@ -149,21 +152,12 @@ class Fleet:
 
         return Settled(self._store.pin_reference(generation, self._audit(principal, "fleet.approve", settle)), resolved)
 
-    def page(self, limit: int, cursor: str, *, is_enabled: bool) -> FleetPage:
+    def page(self, limit: int, cursor: str, *, is_enabled: bool) -> EncodedPage:
         """Return rows of the current generation after the key `cursor`; none at all while seeds are switched off."""
-        if not is_enabled:
-            return FleetPage(
-                seeded=0, generation=self._store.current_generation(), seed_enabled=False, fleet_baselines=[]
-            )
-        generation, rows = self._store.current_page(limit=limit + 1, cursor=cursor)
-        shown = rows[:limit]
-        return FleetPage(
-            seeded=len(shown),
-            generation=generation,
-            seed_enabled=True,
-            fleet_baselines=shown,
-            next_cursor=shown[-1].process_key if len(rows) > limit else None,
-        )
+        if is_enabled:
+            return self._pages.page(limit, cursor)
+        page = FleetPage(seeded=0, generation=self._store.current_generation(), seed_enabled=False, fleet_baselines=[])
+        return EncodedPage(0, encode_body(page))
 
     def _audit(
         self, principal: Principal, action: str, act: Callable[[sa.Connection], dict[str, Any]]
