@@ -40,15 +40,15 @@ UNREADABLE: Final = frozenset({400, 413, 415, 422})
 _log = structlog.get_logger("eguard.server")
 
 
-def make_app(context: ServerContext) -> FastAPI:
+def make_app(context: ServerContext) -> Gate:
     """Return the application on a context."""
     app = describe_routes()
     app.state.context = context
     app.add_exception_handler(EguardError, answer_error)
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_validation)
-    app.add_middleware(Gate, context=context)
-    return app
+    app.add_exception_handler(Exception, answer_unexpected)
+    return Gate(app, context)
 
 
 def describe_routes() -> FastAPI:
@@ -79,6 +79,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["app"] = self._app
         started = time.perf_counter()
         answered = {"status": 500}
         wrapped = _with_headers(send, scope["path"], answered)
@@ -94,6 +95,8 @@ class Gate:
                 await self._app(scope, receive, wrapped)
         except Exception as error:  # the edge: whatever went wrong, the client gets a refusal and the log its cause
             _log.exception("request failed", method=scope["method"], path=scope["path"])
+            if answered.get("complete"):
+                return  # refused already
             if answered.get("started"):
                 raise
             await answer_unexpected(None, error)(scope, receive, wrapped)  # type: ignore[arg-type]
@@ -126,6 +129,8 @@ def _with_headers(send: Send, path: str, answered: dict[str, Any]) -> Callable[[
                 present = {name for name, _ in message.get("headers", [])}
                 extra = [(name, value) for name, value in _HEADERS if name not in present]
                 message = {**message, "headers": [*message.get("headers", []), *extra]}
+        elif not message.get("more_body", False):
+            answered["complete"] = True
         await send(message)
 
     return sending

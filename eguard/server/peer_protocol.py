@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from eguard.server.errors import error_body, error_response
+from eguard.server.flow import Flow, Pipeline, Signal
 
 _LAST_SECONDS: Final = 1.0
 #: Largest request line with all header fields; the parser by itself collects a field for as long as it grows.
@@ -34,6 +35,9 @@ _PHRASES: Final = {
 class PeerProtocol(HttpToolsProtocol):
     """HTTP/1.1 that knows its peer's certificate and does not wait for ever."""
 
+    # Of its own: with more than thirty attributes in its dictionary a connection would need a kibibyte more.
+    __slots__ = ("_deadline", "_head_bytes", "_is_head_too_large", "_reading")
+
     deadline_seconds: float = 15.0
     max_connections: int = 12_000
 
@@ -45,6 +49,8 @@ class PeerProtocol(HttpToolsProtocol):
         self._head_bytes: int | None = 0
         self._is_head_too_large = False
         super().connection_made(transport)
+        self.flow = Flow(transport)
+        self.pipeline = Pipeline()  # type: ignore[assignment]
         if len(self.connections) > self.max_connections:
             self.app = _overloaded
         secured = transport.get_extra_info("ssl_object")
@@ -80,7 +86,10 @@ class PeerProtocol(HttpToolsProtocol):
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
             self._is_head_too_large = True
             raise ValueError("the head is too large")  # ends the parser's work; `send_400_response` says why
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:
+            self.cycle.message_event = Signal()  # type: ignore[assignment]  # nobody waits for it yet
 
     def on_message_complete(self) -> None:
         """End a request's arrival; how long its answer takes is the application's matter."""
