@@ -1,4 +1,4 @@
-"""The server over TLS: profile rows a second, the slowest answers, the kill switch, a thousand agents that poll.
+"""The server over TLS: profile rows a second and what one costs, the slowest answers, the kill switch, waiting agents.
 
 The load generator runs beside the server on the same cores, as the targets say. It speaks HTTP over its own sockets, so
 that a client library's work is not measured.
@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from benchmarks._server_threads import ThreadSeconds, spent_since, thread_seconds
 from eguard.clock import SystemClock
 from eguard.fleet.store import FleetStore
 from eguard.server.assembly import assemble, prepare_folder
@@ -34,12 +35,13 @@ from eguard.server.pki.request import make_key_and_request
 from eguard.server.principal import Principal, Role
 from eguard.settings import ServerSettings
 from eguard.wire.baseline import BaselineBatch, BaselineRow, ContinuousMoments, Moments
-from eguard.wire.control import INCARNATION_HEADER
+from eguard.wire.control import INCARNATION_HEADER, Heartbeat
 
 BATCH_ROWS = 128
 UPLOADERS = 8
 UPLOAD_SECONDS = 10.0
 PEER_SECONDS = 5.0
+HEARTBEAT_SECONDS = 0.05
 POLLERS = 1000
 TARGET_ROWS = 30_000
 TARGET_P99_MILLISECONDS = 250
@@ -55,6 +57,7 @@ class Fleet:
     """A server as a process of its own, and what its clients need."""
 
     folder: Path
+    pid: int = 0
     agent_port: int = 0
     admin_port: int = 0
     token: str = ""
@@ -114,6 +117,7 @@ def running_fleet(agents: list[str]) -> Iterator[Fleet]:
             [str(Path(sys.executable).with_name("eguard")), "server", "run"], env=environment, stderr=log
         )
         try:
+            fleet.pid = server.pid
             _await_ports(fleet, server)
             yield fleet
         finally:
@@ -196,6 +200,34 @@ async def upload(fleet: Fleet, agents: list[str], seconds: float) -> tuple[float
     return len(latencies) * BATCH_ROWS / (time.perf_counter() - started), latencies
 
 
+async def upload_and_beat(fleet: Fleet, agents: list[str], seconds: float) -> tuple[float, list[float], list[float]]:
+    """Upload for a while, and have one more agent send heartbeats meanwhile; return their answers' seconds as well."""
+    beats: list[float] = []
+    *uploaders, beating = agents
+    reader, writer = await asyncio.open_connection("127.0.0.1", fleet.agent_port, ssl=fleet.context(beating))
+    body = msgspec.json.encode(
+        Heartbeat(agent_id=beating, incarnation="first", agent_version="1", baseline_status="active")
+    )
+
+    async def beat() -> None:
+        while True:
+            started = time.perf_counter()
+            writer.write(request_bytes("POST", "/api/v1/endpoint/heartbeat", body))
+            status, answer = await read_answer(reader)
+            if status != 200:
+                raise RuntimeError(f"{status}: {answer[:300]!r}")
+            beats.append(time.perf_counter() - started)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    beating_on = asyncio.create_task(beat())
+    rows, latencies = await upload(fleet, uploaders, seconds)
+    beating_on.cancel()
+    await asyncio.gather(beating_on, return_exceptions=True)
+    writer.close()
+    await writer.wait_closed()
+    return rows, latencies, beats
+
+
 async def switch_off(fleet: Fleet, agents: list[str]) -> tuple[float, float, int]:
     """Have agents wait for a policy and switch uploads off.
 
@@ -259,13 +291,15 @@ async def _until_refused(fleet: Fleet, agent: str) -> float:
 
 def run() -> list[dict[str, Any]]:
     """Measure."""
-    agents = [f"agent-{number}" for number in range(UPLOADERS)]
+    agents = [f"agent-{number}" for number in range(UPLOADERS + 1)]
     with running_fleet(agents) as fleet:
-        rows, latencies = asyncio.run(upload(fleet, agents, UPLOAD_SECONDS))
+        before = thread_seconds(fleet.pid)
+        rows, latencies, beats = asyncio.run(upload_and_beat(fleet, agents, UPLOAD_SECONDS))
+        spent = spent_since(fleet.pid, before)
         with running_peer(fleet) as peer:
-            plain, _ = asyncio.run(upload(peer, agents, PEER_SECONDS))
+            plain, _ = asyncio.run(upload(peer, agents[:UPLOADERS], PEER_SECONDS))
         refused, delivered, reached = asyncio.run(switch_off(fleet, agents))
-    p99 = 1000.0 * float(np.percentile(latencies, 99))
+    p99, beats_p99 = (1000.0 * float(np.percentile(measured, 99)) for measured in (latencies, beats))
     absolute = {"peer": None, "ratio": None, "target_ratio": None}
     return [
         {
@@ -291,6 +325,8 @@ def run() -> list[dict[str, Any]]:
             "lower_is_better": True,
             **absolute,
         },
+        {"name": "the slowest of a hundred heartbeats meanwhile", "ours": beats_p99, "unit": "ms, p99", **absolute},
+        *_cpu_rows(spent, len(latencies) * BATCH_ROWS),
         {
             "name": "kill switch: uploads refused",
             "ours": refused,
@@ -308,3 +344,14 @@ def run() -> list[dict[str, Any]]:
             **absolute,
         },
     ]
+
+
+def _cpu_rows(spent: ThreadSeconds, rows: int) -> list[dict[str, Any]]:
+    """Return what a profile row costs the server, whatever else the machine does."""
+    absolute = {"unit": "us a row", "peer": None, "ratio": None, "target_ratio": None}
+    parts = {
+        "CPU of the event loop: TLS, HTTP, checking": spent.event_loop,
+        "CPU of the writer, its SQLite without Python's lock": spent.busiest_other,
+        "CPU of the whole server": spent.total,
+    }
+    return [{"name": name, "ours": 1e6 * seconds / rows, **absolute} for name, seconds in parts.items()]
