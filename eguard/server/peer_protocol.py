@@ -13,6 +13,7 @@ docs/adr/0012-server-stack.md, on what of uvicorn this leans on.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
@@ -36,7 +37,7 @@ class PeerProtocol(HttpToolsProtocol):
     """HTTP/1.1 that knows its peer's certificate and does not wait for ever."""
 
     # Of its own: with more than thirty attributes in its dictionary a connection would need a kibibyte more.
-    __slots__ = ("_deadline", "_head_bytes", "_is_head_too_large", "_reading")
+    __slots__ = ("_deadline", "_head_bytes", "_is_head_too_large", "_reading", "_when_lost")
 
     deadline_seconds: float = 15.0
     max_connections: int = 12_000
@@ -48,6 +49,7 @@ class PeerProtocol(HttpToolsProtocol):
         # How much of a head has come that is not complete; none once it is.
         self._head_bytes: int | None = 0
         self._is_head_too_large = False
+        self._when_lost: Callable[[], None] | None = None
         super().connection_made(transport)
         self.flow = Flow(transport)
         self.pipeline = Pipeline()  # type: ignore[assignment]
@@ -64,6 +66,9 @@ class PeerProtocol(HttpToolsProtocol):
         if self._reading is not None:
             self._reading.cancel()
         super().connection_lost(exc)
+        if self._when_lost is not None:
+            self._when_lost()
+            self._when_lost = None
 
     def data_received(self, data: bytes) -> None:
         """Take in what arrived, as long as the head of a request does not outgrow its limit."""
@@ -77,6 +82,7 @@ class PeerProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request: its head and body have until the deadline."""
         super().on_message_begin()
+        self.scope["state"]["when_lost"] = self._tell_when_lost
         self._head_bytes = 0
         self._arm()
 
@@ -120,6 +126,10 @@ class PeerProtocol(HttpToolsProtocol):
             self._refuse_head()
         else:
             self._refuse(400, "bad_request", msg)
+
+    def _tell_when_lost(self, told: Callable[[], None] | None) -> None:
+        """Have `told` called when the connection is lost; nobody if it is none."""
+        self._when_lost = told
 
     def _refuse_head(self) -> None:
         self._refuse(431, "head_too_large", f"request line and header fields have more than {MAX_HEAD_BYTES} bytes")

@@ -18,7 +18,7 @@ from eguard.server.identity import Admin, Agent, AgentOrAdmin, check_claim, is_a
 from eguard.server.listeners import AGENTS
 from eguard.server.principal import Role
 from eguard.server.services.policies import Target
-from eguard.server.services.policy_board import MAX_WAIT_SECONDS
+from eguard.server.services.policy_board import MAX_WAIT_SECONDS, WhenLost
 from eguard.server.services.policy_writes import Assigned
 from eguard.wire.baseline import WireName
 from eguard.wire.control import PolicyKeys, ShortText
@@ -75,6 +75,7 @@ class ReasonRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 @router.get("/policy", responses=responses(404) | {204: {"description": "Nothing newer than `revision`"}})
 async def get_policy(
+    request: Request,
     context: Ctx,
     principal: AgentOrAdmin,
     *,
@@ -91,7 +92,7 @@ async def get_policy(
     if principal.role is Role.AGENT:
         if agent_id is not None:
             await check_claim(context, principal, agent_id)
-        return await _signed(context, principal.name, revision, wait)
+        return await _signed(context, principal.name, revision, wait, request.scope["state"].get("when_lost"))
     if agent_id is not None:
         return answer(await context.control(context.policies.explain, agent_id))
     if policy_id is not None:
@@ -172,14 +173,17 @@ async def get_policy_directly(request: Request, context: ServerContext) -> Respo
         return None
     principal = await is_agent(request, context)
     request.scope["headers"].clear()  # nobody reads them any more, and ten thousand agents may wait for a minute
-    return await _signed(context, principal.name, int(asked["revision"]), wait_seconds)
+    when_lost = request.scope["state"].get("when_lost")
+    return await _signed(context, principal.name, int(asked["revision"]), wait_seconds, when_lost)
 
 
-async def _signed(context: ServerContext, agent_id: str, revision: int, wait_seconds: float) -> Response:
+async def _signed(
+    context: ServerContext, agent_id: str, revision: int, wait_seconds: float, when_lost: WhenLost | None
+) -> Response:
     async def look() -> int:
         return int(await context.control(context.policies.revision_for, agent_id))
 
-    if await context.policy_board.wait(agent_id, revision, wait_seconds, look):
+    if await context.policy_board.wait(agent_id, revision, wait_seconds, look, when_lost):
         return answer(await context.signed_policies.ask(agent_id))
     return Response(status_code=204)
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 import structlog
@@ -23,6 +24,9 @@ WOKEN_AT_ONCE: Final = 100
 MAX_WAIT_SECONDS: Final = 60.0
 
 _log = structlog.get_logger("eguard.server")
+
+
+WhenLost = Callable[[Callable[[], None] | None], None]
 
 
 class _Waiter(NamedTuple):
@@ -89,7 +93,14 @@ class PolicyBoard:
         self._poke.set()
         self._wake()
 
-    async def wait(self, agent_id: str, revision: int, seconds: float, look: Callable[[], Awaitable[int]]) -> bool:
+    async def wait(
+        self,
+        agent_id: str,
+        revision: int,
+        seconds: float,
+        look: Callable[[], Awaitable[int]],
+        when_lost: WhenLost | None = None,
+    ) -> bool:
         """Return true as soon as the agent's revision is above `revision`, false if it is not after `seconds`.
 
         Parameters
@@ -103,6 +114,8 @@ class PolicyBoard:
         look : callable
             Returns the agent's revision from the database; called at the beginning, and for agents that are not in
             memory yet.
+        when_lost : callable, optional
+            Takes what is to be called when the agent went away: it waits no longer then.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(seconds, MAX_WAIT_SECONDS)
@@ -117,21 +130,25 @@ class PolicyBoard:
                     return True
                 if loop.time() >= deadline or self._is_closed:
                     return False
-                if wakes == self._wakes and not await self._news(_Waiter(agent_id, revision), deadline):
+                if wakes == self._wakes and not await self._news(_Waiter(agent_id, revision), deadline, when_lost):
                     return False
                 known = self._view.known_revision(agent_id)
         finally:
             self._waiting -= 1
 
-    async def _news(self, waiter: _Waiter, deadline: float) -> bool:
+    async def _news(self, waiter: _Waiter, deadline: float, when_lost: WhenLost | None) -> bool:
         """Wait until there may be something newer; false if the time is over."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
         self._waiters[future] = waiter
         timer = loop.call_at(deadline, _settle, future, False)  # noqa: FBT003 - a callback's argument
+        if when_lost is not None:
+            when_lost(partial(_settle, future, False))  # noqa: FBT003 - a callback's argument
         try:
             return await future
         finally:
+            if when_lost is not None:
+                when_lost(None)
             timer.cancel()
             self._waiters.pop(future, None)
 

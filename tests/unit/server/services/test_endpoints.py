@@ -12,6 +12,7 @@ from eguard.server.principal import Principal, Role
 from eguard.server.services.audit import Audit
 from eguard.server.services.certificates import Certificates, record_issued
 from eguard.server.services.endpoints import Endpoints, agent_row
+from eguard.server.services.heartbeats import Beat
 from eguard.server.services.inventory import LOST_SECONDS, SILENT_SECONDS, Inventory
 from eguard.wire.control import Heartbeat, InventoryReport
 
@@ -129,6 +130,15 @@ def test_a_clone_that_cannot_be_put_on_record_is_not_passed_over(fleet_database,
             connection.exec_driver_sql("ALTER TABLE audit_log_gone RENAME TO audit_log")
     endpoints.heartbeat(agent(), beat(incarnation="A"))
     assert len(audit.search(action="endpoint.clone_detected").records) == 1
+
+
+def test_equal_heartbeats_that_wait_together_are_answered_each_and_a_refused_one_spoils_none(fleet_database, endpoints):
+    same = Beat(agent(), beat())
+    beats = [Beat(agent("b"), beat("b", incarnation="i" * 65)), same, Beat(agent("a"), beat("a")), same]
+    refused, *answers = endpoints.heartbeats(beats)
+    assert (refused.status, refused.reason) == (422, "invalid_incarnation")
+    assert [each.policy_revision for each in answers] == [len("web-7"), len("a"), len("web-7")]
+    assert row(fleet_database, "a")["incarnation"] == "A"
 
 
 def test_heartbeats_at_once_are_all_written_and_one_that_is_refused_spoils_no_other(fleet_database, endpoints, ada):
