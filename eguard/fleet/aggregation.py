@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -28,6 +28,7 @@ from eguard.fleet.generations import (
 )
 from eguard.fleet.health import HealthComparison, PublishedKey
 from eguard.fleet.kernel import AggregationRules, Continuous, KeyAggregate, KeyTally
+from eguard.fleet.shared_reading import parts_of, read_together
 from eguard.fleet.tables import endpoint_agent, endpoint_baseline
 from eguard.fleet.vote_reader import Electorate, VoteReader
 from eguard.fleet.vote_spool import VoteSpool
@@ -216,13 +217,14 @@ def _aggregate(
             cycle = _Cycle(rules, now, started, ended_epoch, electorate, plan, agents)
             reader = VoteReader(electorate, now)
             spool = opened.enter_context(VoteSpool(reader.keys, database.folder))
-            if plan.full_because:
-                portions, expected = reader.all_votes(connection), _count_rows(connection, progress)
-            else:
-                portions, expected = reader.votes_on(connection, plan.keys), 0
-            for votes in spool.fill(portions):
-                if progress is not None:
-                    progress("read votes", votes, max(votes, expected))
+            parts = parts_of(connection) if plan.full_because and executor.sees_files and database.folder else []
+            expected = _count_rows(connection, plan, progress)
+            if not parts:
+                is_all = plan.full_because is not None
+                portions = reader.all_votes(connection) if is_all else reader.votes_on(connection, plan.keys)
+                _tell(progress, spool.fill(portions), expected)
+        if parts:
+            _tell(progress, read_together(executor, database.address, parts, reader, spool), expected)
         # The snapshot is let go of: what follows may take its time.
         done = 0
         for found in executor.aggregate(spool.blocks(electorate), rules):
@@ -241,11 +243,18 @@ def _count_agents(connection: sa.Connection, rules: AggregationRules, now: float
     return int(connection.execute(query).scalar_one())
 
 
-def _count_rows(connection: sa.Connection, progress: Progress | None) -> int:
-    """Return the number of rows to read, if anybody wants to know."""
-    if progress is None:
+def _count_rows(connection: sa.Connection, plan: Plan, progress: Progress | None) -> int:
+    """Return the number of rows to read, if anybody wants to know and it can be told."""
+    if progress is None or not plan.full_because:
         return 0
     return int(connection.execute(sa.select(sa.func.count()).select_from(endpoint_baseline)).scalar_one())
+
+
+def _tell(progress: Progress | None, counts: Iterator[int], expected: int) -> None:
+    """Read on, and tell how far it got."""
+    for votes in counts:
+        if progress is not None:
+            progress("read votes", votes, max(votes, expected))
 
 
 def _publish(

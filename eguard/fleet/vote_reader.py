@@ -20,7 +20,9 @@ from eguard.fleet.tables import endpoint_agent, endpoint_baseline
 from eguard.fleet.voters import token_code, vote_rank, voter_conditions
 
 #: Rows that are fetched at once.
-PORTION_ROWS: Final = 16_384
+PORTION_ROWS: Final = 4096
+#: Where a row lies in a table of SQLite.
+ROW_NUMBER: Final[sa.ColumnClause[int]] = sa.literal_column("endpoint_baseline.rowid", sa.BigInteger)
 #: Keys that one query asks for by name.
 KEYS_A_QUERY: Final = 200
 #: "2026-03-01 06": what of a stored time tells the hour.
@@ -111,19 +113,22 @@ class VoteReader:
     """
 
     def __init__(self, electorate: Electorate, now: float) -> None:
-        self._electorate = electorate
-        self._now = now
+        self.electorate = electorate
+        self.now = now
         self._hours = _Hours()
         self.keys = KeyNumbers()
 
-    def all_votes(self, connection: sa.Connection) -> Iterator[Records]:
+    def all_votes(self, connection: sa.Connection, rows: range | None = None) -> Iterator[Records]:
         """Yield all votes as the table lies: that is several times quicker than key by key.
 
-        An index leads from key to key, but its rows lie all over the table.
+        An index leads from key to key, but its rows lie all over the table. On SQLite, `rows` chooses a part of them
+        by number.
         """
         query = self._query()
         if connection.dialect.name == "sqlite":
             query = query.with_hint(endpoint_baseline, "NOT INDEXED")
+        if rows is not None:
+            query = query.where(sa.between(ROW_NUMBER, rows.start, rows.stop - 1))
         yield from self._read(connection, query)
 
     def votes_on(self, connection: sa.Connection, process_keys: Collection[str]) -> Iterator[Records]:
@@ -146,7 +151,7 @@ class VoteReader:
             column.sample_count,
             sa.cast(column.expires_at, sa.String(32)),
             sa.type_coerce(column.continuous, sa.Text),
-        ).where(column.expires_at > self._now)
+        ).where(column.expires_at > self.now)
 
     def _read(self, connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Records]:
         for rows in fetch_portions(connection, query):
@@ -157,7 +162,7 @@ class VoteReader:
     def _pack(self, rows: Sequence[_Row]) -> Records:
         keys, agents, vectors, samples, expiries, continuous = zip(*rows, strict=True)
         records = np.empty(len(rows), dtype=VOTE)
-        records["voter"] = np.fromiter(map(self._electorate.numbers.get, agents, repeat(-1)), np.int32, len(rows))
+        records["voter"] = np.fromiter(map(self.electorate.numbers.get, agents, repeat(-1)), np.int32, len(rows))
         records["samples"] = samples
         records["probabilities"] = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(-1, N_EVENT_CLASSES)
         hours = [text[:_HOUR_CHARACTERS] for text in expiries]

@@ -5,11 +5,13 @@ What is held in memory is one run, and later one shard.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import IO, Final, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +21,9 @@ from eguard.fleet.ingest import KEY_SHARDS
 from eguard.fleet.vote_reader import Electorate, KeyNumbers
 
 #: Votes in a run.
-RUN_VOTES: Final = 65_536
+RUN_VOTES: Final = 32_768
 #: Votes in a block, unless a single key has more.
-BLOCK_VOTES: Final = 65_536
+BLOCK_VOTES: Final = 32_768
 #: What is smaller stays in memory.
 MEMORY_BYTES: Final = 4 << 20
 
@@ -31,6 +33,23 @@ class _Run(NamedTuple):
 
     offset: int
     bounds: NDArray[np.intp]
+
+
+class _Source(NamedTuple):
+    """A file with runs, and the numbers that the keys of its records have here; None if they are the same."""
+
+    file: IO[bytes]
+    runs: list[_Run]
+    numbers: NDArray[np.int32] | None
+
+
+class SpooledPart(NamedTuple):
+    """A part of the votes that another process left in a file, with the names of its keys in its own order."""
+
+    path: Path
+    runs: list[_Run]
+    names: list[str]
+    votes: int
 
 
 class VoteSpool:
@@ -47,8 +66,13 @@ class VoteSpool:
 
     def __init__(self, keys: KeyNumbers, folder: Path | None = None) -> None:
         self._keys = keys
-        self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES, dir=str(folder) if folder else None)  # noqa: SIM115 - closed in close()
+        self.folder = folder
+        self._files = ExitStack()
+        where = None if folder is None else str(folder)
+        temporary = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES, dir=where)  # noqa: SIM115 - the stack closes it
+        self._file = cast("IO[bytes]", self._files.enter_context(temporary))
         self._runs: list[_Run] = []
+        self._sources = [_Source(self._file, self._runs, None)]
         self._pending: list[Records] = []
         self.votes = 0
 
@@ -61,8 +85,8 @@ class VoteSpool:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
+        """Let go of the files."""
+        self._files.close()
 
     def fill(self, portions: Iterable[Records]) -> Iterator[int]:
         """Take votes in, and yield how many there are by now."""
@@ -76,6 +100,19 @@ class VoteSpool:
                 pending = 0
             yield self.votes
         self._write_run()
+
+    def adopt(self, part: SpooledPart) -> None:
+        """Take in what another process spooled; its file may be removed afterwards."""
+        numbers = np.array([self._keys[name] for name in part.names], dtype=np.int32)
+        self._sources.append(_Source(self._files.enter_context(part.path.open("rb")), part.runs, numbers))
+        self.votes += part.votes
+
+    def save(self, path: Path) -> SpooledPart:
+        """Leave everything in a file for another process to adopt."""
+        self._file.seek(0)
+        with path.open("wb") as file:
+            shutil.copyfileobj(self._file, file)
+        return SpooledPart(path, self._runs, self._keys.names, self.votes)
 
     def blocks(self, electorate: Electorate) -> Iterator[Block]:
         """Yield all votes in blocks of whole keys, shard by shard."""
@@ -95,13 +132,7 @@ class VoteSpool:
         self._file.write(records[np.argsort(shards, kind="stable")].tobytes())
 
     def _read(self, shard: int) -> Records:
-        parts = []
-        for run in self._runs:
-            first, last = run.bounds[shard], run.bounds[shard + 1]
-            if last > first:
-                self._file.seek(run.offset + int(first) * VOTE.itemsize)
-                parts.append(self._file.read(int(last - first) * VOTE.itemsize))
-        return np.frombuffer(b"".join(parts), dtype=VOTE)
+        return np.concatenate([_read_shard(source, shard) for source in self._sources])
 
     def _cut(self, records: Records, electorate: Electorate) -> Iterator[Block]:
         numbers, places = np.unique(records["key"], return_inverse=True)
@@ -125,3 +156,16 @@ class VoteSpool:
                 tokens=electorate.tokens[part["voter"]],
             )
             first, start = last, end
+
+
+def _read_shard(source: _Source, shard: int) -> Records:
+    parts = []
+    for run in source.runs:
+        first, last = int(run.bounds[shard]), int(run.bounds[shard + 1])
+        if last > first:
+            source.file.seek(run.offset + first * VOTE.itemsize)
+            parts.append(source.file.read((last - first) * VOTE.itemsize))
+    records = np.frombuffer(bytearray().join(parts), dtype=VOTE)
+    if source.numbers is not None:
+        records["key"] = source.numbers[records["key"]]
+    return records

@@ -101,6 +101,7 @@ def stores(migrated_sqlite, tmp_path):
 
 def test_all_engines_publish_identical_generations(stores, cluster, certificates, monkeypatch):
     monkeypatch.setattr("eguard.fleet.vote_spool.BLOCK_VOTES", 16)  # many blocks
+    monkeypatch.setattr("eguard.fleet.shared_reading.SMALLEST_TABLE", 0)  # and the pool's processes read
     engines = [EngineOptions(), EngineOptions(workers=2), options(cluster, certificates)]
     for changed in (None, KEYS[3:9]):
         reports = []

@@ -6,11 +6,12 @@ the blocks, so that a generation does not tell where it was computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from eguard.errors import ConfigError
 from eguard.fleet.blocks import Block, BlockResult, aggregate_block
@@ -18,6 +19,7 @@ from eguard.fleet.kernel import AggregationRules
 from eguard.settings import ServerSettings
 
 Engine = Literal["local", "dask"]
+Result = TypeVar("Result")
 #: Blocks that wait for each worker beside the one that it works on: memory holds no more than these.
 BLOCKS_A_WORKER: Final = 2
 
@@ -84,20 +86,33 @@ class EngineOptions:
                 )
 
 
-class Executor(Protocol):
-    """Aggregates blocks."""
+class Executor(ABC):
+    """Runs functions of arguments that may travel."""
 
-    def aggregate(self, blocks: Iterable[Block], rules: AggregationRules) -> Iterator[BlockResult]:
-        """Yield the results of blocks in their order, taking few blocks ahead."""
-        ...
+    #: Whether what runs there sees this machine's files.
+    sees_files: ClassVar[bool] = False
 
+    @abstractmethod
+    def map(self, function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+        """Yield what `function` returns for each tuple of arguments, in their order, taking few ahead.
 
-class InProcess:
-    """The executor that needs nothing."""
+        Raises
+        ------
+        FleetStoreError
+            ``engine_unavailable``: the work was lost repeatedly.
+        """
 
     def aggregate(self, blocks: Iterable[Block], rules: AggregationRules) -> Iterator[BlockResult]:
         """Yield the results of blocks in their order."""
-        return (aggregate_block(block, rules) for block in blocks)
+        return self.map(aggregate_block, ((block, rules) for block in blocks))
+
+
+class InProcess(Executor):
+    """The executor that needs nothing."""
+
+    def map(self, function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+        """Yield what `function` returns for each tuple of arguments."""
+        return (function(*call) for call in calls)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -19,9 +19,7 @@ from distributed.comm.core import CommClosedError
 
 import eguard
 from eguard.errors import FleetStoreError
-from eguard.fleet.blocks import Block, BlockResult, aggregate_block
-from eguard.fleet.executors import BLOCKS_A_WORKER, EngineOptions
-from eguard.fleet.kernel import AggregationRules
+from eguard.fleet.executors import BLOCKS_A_WORKER, EngineOptions, Executor, Result
 
 #: How long connecting to the scheduler, or waiting for a first worker, may take.
 CONNECT_SECONDS: Final = 10.0
@@ -35,7 +33,7 @@ _distributed: Any = distributed
 _LOST: Final = (distributed.KilledWorker, FutureCancelledError, CommClosedError, TimeoutError, OSError)
 
 
-class DaskCluster:
+class DaskCluster(Executor):
     """A connection to a scheduler.
 
     Parameters
@@ -87,8 +85,8 @@ class DaskCluster:
         self._client.close()
         self._config.__exit__(None, None, None)
 
-    def aggregate(self, blocks: Iterable[Block], rules: AggregationRules) -> Iterator[BlockResult]:
-        """Yield the results of blocks in their order.
+    def map(self, function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+        """Yield what `function` returns for each tuple of arguments.
 
         Raises
         ------
@@ -96,19 +94,18 @@ class DaskCluster:
             ``engine_unavailable``: the scheduler or all workers were lost.
         """
         waiting: deque[Any] = deque()
-        for block in blocks:
-            waiting.append(self._client.submit(aggregate_block, block, rules, pure=False))
+        for call in calls:
+            waiting.append(self._client.submit(function, *call, pure=False))
             if len(waiting) > BLOCKS_A_WORKER * self._threads:
                 yield self._result(waiting.popleft())
         while waiting:
             yield self._result(waiting.popleft())
 
-    def _result(self, future: Any) -> BlockResult:
+    def _result(self, future: Any) -> Any:
         try:
-            found: BlockResult = future.result(timeout=BLOCK_SECONDS)
+            return future.result(timeout=BLOCK_SECONDS)
         except _LOST as error:
             raise self._unavailable("lost the work", error) from error
-        return found
 
     def _count_threads(self) -> int:
         try:
@@ -134,7 +131,9 @@ class DaskCluster:
 
     def _unavailable(self, what: str, error: BaseException) -> FleetStoreError:
         return FleetStoreError(
-            f"the Dask cluster {self._address} (EGUARD_DASK_ADDRESS) {what}: {type(error).__name__}: {error}".rstrip(": "),
+            f"the Dask cluster {self._address} (EGUARD_DASK_ADDRESS) {what}: {type(error).__name__}: {error}".rstrip(
+                ": "
+            ),
             remedy="Check EGUARD_DASK_ADDRESS, the EGUARD_DASK_TLS_ files, and that scheduler and workers run; or set "
             "EGUARD_AGGREGATION_ENGINE to local.",
             reason="engine_unavailable",

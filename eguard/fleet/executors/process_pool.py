@@ -6,30 +6,36 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from eguard.errors import FleetStoreError
-from eguard.fleet.blocks import Block, BlockResult, aggregate_block
-from eguard.fleet.executors import BLOCKS_A_WORKER
-from eguard.fleet.kernel import AggregationRules
+from eguard.fleet.executors import BLOCKS_A_WORKER, Executor, Result
 
 #: How often the pool is made anew after a worker died, until the cycle is given up.
 MAX_RESTARTS: Final = 2
 
 
-class ProcessPool:
+class _Waiting(NamedTuple):
+    function: Callable[..., Any]
+    call: tuple[Any, ...]
+    future: Future[Any]
+
+
+class ProcessPool(Executor):
     """Processes of this machine. They are started afresh, so that they share no thread and no lock with a server.
 
     Parameters
     ----------
     workers : int
     """
+
+    sees_files: ClassVar[bool] = True
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
@@ -44,43 +50,43 @@ class ProcessPool:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def aggregate(self, blocks: Iterable[Block], rules: AggregationRules) -> Iterator[BlockResult]:
-        """Yield the results of blocks in their order. Blocks of a worker that died are done again.
+    def map(self, function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+        """Yield what `function` returns for each tuple of arguments. What a worker that died had is done again.
 
         Raises
         ------
         FleetStoreError
             ``engine_unavailable``: workers died again and again.
         """
-        waiting: deque[tuple[Block, Future[BlockResult]]] = deque()
-        for block in blocks:
-            waiting.append((block, self._submit(block, rules)))
+        waiting: deque[_Waiting] = deque()
+        for call in calls:
+            waiting.append(self._submit(function, call))
             if len(waiting) > BLOCKS_A_WORKER * self._workers:
-                yield self._take(waiting, rules)
+                yield self._take(waiting)
         while waiting:
-            yield self._take(waiting, rules)
+            yield self._take(waiting)
 
-    def _take(self, waiting: deque[tuple[Block, Future[BlockResult]]], rules: AggregationRules) -> BlockResult:
+    def _take(self, waiting: deque[_Waiting]) -> Any:
         while True:
             try:
-                result = waiting[0][1].result()
+                result = waiting[0].future.result()
             except BrokenProcessPool as error:
                 self._restart(error)
-                blocks = [block for block, _ in waiting]
+                lost = list(waiting)
                 waiting.clear()
-                waiting.extend((block, self._submit(block, rules)) for block in blocks)
+                waiting.extend(self._submit(each.function, each.call) for each in lost)
             else:
                 waiting.popleft()
                 return result
 
-    def _submit(self, block: Block, rules: AggregationRules) -> Future[BlockResult]:
+    def _submit(self, function: Callable[..., Any], call: tuple[Any, ...]) -> _Waiting:
         try:
-            return self._pool.submit(aggregate_block, block, rules)
+            future = self._pool.submit(function, *call)
         except BrokenProcessPool as error:
             # A pool that is broken takes nothing; whoever asks for the result is told, and starts another.
-            broken: Future[BlockResult] = Future()
-            broken.set_exception(error)
-            return broken
+            future = Future()
+            future.set_exception(error)
+        return _Waiting(function, call, future)
 
     def _restart(self, error: BrokenProcessPool) -> None:
         self._pool.shutdown(cancel_futures=True)

@@ -9,7 +9,7 @@ import pytest
 
 from eguard.errors import ConfigError, FleetStoreError
 from eguard.fleet.blocks import VOTE, Block, aggregate_block
-from eguard.fleet.executors import BLOCKS_A_WORKER, EngineOptions, InProcess, open_executor, process_pool
+from eguard.fleet.executors import BLOCKS_A_WORKER, EngineOptions, InProcess, open_executor
 from eguard.fleet.executors.process_pool import MAX_RESTARTS, ProcessPool
 from eguard.fleet.kernel import AggregationRules
 
@@ -84,7 +84,7 @@ def test_blocks_of_a_worker_that_died_are_done_again(blocks, wanted):
 
 
 def test_workers_that_die_on_every_block_end_the_cycle(blocks, monkeypatch):
-    monkeypatch.setattr(process_pool, "aggregate_block", die)
+    monkeypatch.setattr("eguard.fleet.executors.aggregate_block", die)
     with ProcessPool(1) as pool, pytest.raises(FleetStoreError, match="again and again") as caught:
         list(pool.aggregate(blocks[:1], RULES))
     assert caught.value.context["reason"] == "engine_unavailable"
