@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from eguard.simulate.load import RemoteServer, Second
 
 _EVERY_SECONDS = 15
+_TOLD_TO_END = 128 + signal.SIGTERM
 
 
 def fleet(
@@ -125,7 +129,7 @@ def fleet(
     )
     remote = _remote(server, ca, token_file)
     url = load_server_settings().database_url
-    with progress_bar() as progress, _watching() as watch:
+    with _ending_in_order(), progress_bar() as progress, _watching() as watch:
         report = run_load(options, folder=folder, server=remote, database_url=url, progress=progress, watch=watch)
     report["verdict"] = verdict(report, max_p99_ms=max_p99_ms, max_errors=max_errors)
     if plot is not None:
@@ -158,6 +162,19 @@ def _remote(server: str, ca: Path | None, token_file: Path | None) -> RemoteServ
 
 
 @contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """End as on an interrupt when the process is told to end: the server that was started has to end too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TOLD_TO_END))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def _watching() -> Iterator[Callable[[Second], None]]:
     """Yield what shows each second on standard error: one line that changes, or one every so often in a file."""
     from rich.console import Console
@@ -166,13 +183,15 @@ def _watching() -> Iterator[Callable[[Second], None]]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield (
-            lambda second: (
-                console.print(_line(second), highlight=False)
-                if round(second.at_seconds) % _EVERY_SECONDS == 0
-                else None
-            )
-        )
+        due = 0.0
+
+        def write(second: Second) -> None:
+            nonlocal due
+            if second.at_seconds >= due:
+                due = second.at_seconds + _EVERY_SECONDS
+                console.print(_line(second), highlight=False, soft_wrap=True)
+
+        yield write
         return
     live: Live | None = None
 

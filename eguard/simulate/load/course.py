@@ -190,7 +190,7 @@ class Course:
     async def _tick(self) -> None:
         at = self._loop.time()
         while True:
-            at += _TICK_SECONDS
+            at = max(at + _TICK_SECONDS, self._loop.time())
             await self._sleep_until(at)
             self._own.look()
             mib = None
