@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from eguard.settings import ServerSettings
 #: Objects made between two collections of the youngest; uploads make thousands that die at once.
 _GC_THRESHOLD: Final = 50_000
 _POLL_SECONDS: Final = 0.1
+#: Files besides connections: the database's, the listeners', the administration's.
+_OTHER_FILES: Final = 2_048
 
 _log = structlog.get_logger("eguard.server")
 
@@ -67,6 +70,17 @@ def run_server(
     with open_context(settings, clock) as context:
         gc.set_threshold(_GC_THRESHOLD)
         asyncio.run(_serve(settings, context, stop or threading.Event(), started))
+
+
+def _allow_files(max_connections: int) -> None:
+    """Raise the limit of open files as far as this process may: systems give 1,024, and each connection takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max_connections + _OTHER_FILES
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        _log.warning("fewer files may be open than connections are allowed", allowed=allowed, wanted=wanted)
 
 
 async def _serve(
