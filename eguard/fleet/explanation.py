@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from eguard.fleet.ballots import Ballots, Voter
-from eguard.fleet.influence import CLEAR_SEPARATION, EXPLAINED_SHARE, Influence, KeyVotes, agreed, total_variation
+from eguard.fleet.influence import CLEAR_SEPARATION, Influence, KeyVotes, agreed, total_variation
 
 Points = Literal["organic", "adversarial", "neither"]
 Mask = NDArray[np.bool_]
@@ -166,10 +166,11 @@ def _breadth(keys: Sequence[KeyVotes]) -> Evidence:
 def _smallest_set(influence: Influence, voters: int) -> Evidence:
     number = influence.smallest_set
     share = number / voters if voters else 1.0
+    undone = dict(influence.curve)[number]
     points: Points = "organic" if share > 0.5 else "adversarial" if influence.stands_apart else "neither"
     return Evidence(
         "smallest set that explains it",
-        f"leaving out {number} of {voters} agents ({share:.0%}) undoes {EXPLAINED_SHARE:.0%} of it",
+        f"leaving out {number} of {voters} agents ({share:.0%}) undoes {undone:.0%} of it",
         share,
         None,
         points,

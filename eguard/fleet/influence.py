@@ -69,7 +69,8 @@ class Influence(NamedTuple):
     undone : float
         Share of the shift that is undone when the group is left out.
     smallest_set : int
-        How many of the foremost agents have to be left out to undo `EXPLAINED_SHARE` of it.
+        How many of the foremost agents have to be left out to undo `EXPLAINED_SHARE` of it; all but two if even these
+        do not, and the curve says how much they do.
     curve : list of (int, float)
         Agents left out, foremost first, and the share of the shift undone.
     """
