@@ -24,6 +24,7 @@ T = TypeVar("T")
 #: Rows in one statement at most; SQLite takes 32,766 values.
 MAX_PIECE_ROWS: Final = 1024
 
+_ENCODER: Final = msgspec.json.Encoder()
 _NAMED_PARAMETER: Final = re.compile(r"%\((\w+)\)s")
 
 #: Turns the values of a column into what the driver takes.
@@ -113,15 +114,19 @@ def _converted(values: Iterable[Any], convert: _Converter) -> Iterable[Any]:
 def _converter(type_: sa.types.TypeEngine[Any], dialect: Dialect) -> _Converter:
     """Return the quickest way that gives what the column's own type would give."""
     if isinstance(type_, sa.JSON):
-        return partial(map, _json_text)
+        return _json_texts
     if isinstance(type_, UtcTime) and dialect.name == "sqlite":
         return _sqlite_times
+    if isinstance(type_, sa.LargeBinary) and dialect.name == "sqlite":
+        # The driver binds this type as it is; for bytes and for the toolkit's views it looks for adapters first.
+        return partial(map, bytearray)
     process = type_.dialect_impl(dialect).bind_processor(dialect)
     return iter if process is None else partial(map, process)
 
 
-def _json_text(value: Any) -> str | None:
-    return None if value is None else msgspec.json.encode(value).decode()
+def _json_texts(values: Iterable[Any]) -> list[str | None]:
+    encode = _ENCODER.encode
+    return [None if value is None else encode(value).decode() for value in values]
 
 
 def _sqlite_times(seconds: Iterable[float]) -> list[str]:
