@@ -111,3 +111,18 @@ def test_rules_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigError) as caught:
         AggregationRules(**wrong)
     assert caught.value.context["parameter"] in wrong
+
+
+def test_votes_beyond_a_tokens_share_are_counted_and_dropped():
+    """Ten names by one token beside five machines: one vote of theirs stays, and the key keeps its cohort."""
+    honest, forged = np.tile([0.9, 0.1, 0, 0, 0, 0, 0, 0], (5, 1)), np.tile([0, 0, 0, 0, 0, 0, 0, 1.0], (10, 1))
+    votes = votes_of([np.concatenate([honest, forged]), np.tile([0.5, 0.5, 0, 0, 0, 0, 0, 0], (4, 1))])
+    tokens = np.array([-1] * 5 + [7] * 10 + [7] * 4)
+    result = aggregate_votes(votes._replace(tokens=tokens), AggregationRules(max_token_share=0.1))
+    (aggregate,) = result.aggregates
+    assert aggregate.agent_count == 6
+    assert aggregate.distribution[0] > 0.85
+    first, second = result.tallies
+    assert (first.votes, first.votes_beyond_token_share, first.withheld) == (6, 9, None)
+    assert (second.votes, second.votes_beyond_token_share, second.withheld) == (1, 3, BELOW_COHORT)
+    assert len(aggregate_votes(votes._replace(tokens=tokens), AggregationRules(max_token_share=1.0)).aggregates) == 2
