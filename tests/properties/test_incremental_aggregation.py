@@ -168,3 +168,22 @@ def test_the_comparison_tells_what_was_recomputed(make_twins):
             twins.do("hear", AGENTS[number])
         twins.do("cycle", {})
         assert twins.recomputed == 1 + len(KEYS)
+
+
+def test_votes_that_expire_are_missed_although_nobody_says_so(make_twins):
+    """By chance alone this comes seldom: agents go on being heard while their rows get old."""
+    twins = make_twins()
+    with twins.stores[0], twins.stores[1]:
+        for number in range(4):
+            twins.do("upload", AGENTS[number], set(KEYS), number)
+        twins.do("wait", 20 * DAY)
+        twins.do("upload", AGENTS[0], {KEYS[1]}, 9)
+        twins.do("wait", 9.9 * DAY)
+        for number in range(4):
+            twins.do("hear", AGENTS[number])
+        twins.do("cycle", {})
+        twins.recomputed = 0
+        twins.do("wait", DAY / 2)
+        twins.do("cycle", {})
+        assert twins.recomputed == len(KEYS)
+        assert twins.stores[0].fleet_rows() == []

@@ -20,7 +20,7 @@ from eguard.settings import ServerSettings
 
 Engine = Literal["local", "dask"]
 Result = TypeVar("Result")
-#: Blocks that wait for each worker beside the one that it works on: memory holds no more than these.
+#: Blocks that are under way for each thread of a cluster: one travels while another is worked on.
 BLOCKS_A_WORKER: Final = 2
 
 

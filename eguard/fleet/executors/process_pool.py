@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from eguard.errors import FleetStoreError
-from eguard.fleet.executors import BLOCKS_A_WORKER, Executor, Result
+from eguard.fleet.executors import Executor, Result
 
 #: How often the pool is made anew after a worker died, until the cycle is given up.
 MAX_RESTARTS: Final = 2
@@ -61,7 +61,7 @@ class ProcessPool(Executor):
         waiting: deque[_Waiting] = deque()
         for call in calls:
             waiting.append(self._submit(function, call))
-            if len(waiting) > BLOCKS_A_WORKER * self._workers:
+            if len(waiting) > self._workers:  # one more than are at work: they are near, and memory is shared
                 yield self._take(waiting)
         while waiting:
             yield self._take(waiting)

@@ -9,7 +9,7 @@ import pytest
 
 from eguard.errors import ConfigError, FleetStoreError
 from eguard.fleet.blocks import VOTE, Block, aggregate_block
-from eguard.fleet.executors import BLOCKS_A_WORKER, EngineOptions, InProcess, open_executor
+from eguard.fleet.executors import EngineOptions, InProcess, open_executor
 from eguard.fleet.executors.process_pool import MAX_RESTARTS, ProcessPool
 from eguard.fleet.kernel import AggregationRules
 
@@ -67,7 +67,7 @@ def test_a_pool_gives_the_results_of_this_process_and_takes_few_blocks_ahead(blo
         assert isinstance(pool, ProcessPool)
         for result in pool.aggregate(take(), RULES):
             found.append(result)
-            assert len(taken) <= len(found) + 2 * BLOCKS_A_WORKER
+            assert len(taken) <= len(found) + 2
     assert told(found) == wanted
 
 
