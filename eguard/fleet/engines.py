@@ -14,6 +14,8 @@ BUSY_TIMEOUT_SECONDS: Final = 10.0
 #: How long a database server may take to accept a connection, and to send the next bytes of an answer.
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 ANSWER_TIMEOUT_SECONDS: Final = 60.0
+#: Statements that a connection to SQLite keeps prepared: one for a thousand rows takes 20 ms to prepare.
+KEPT_STATEMENTS: Final = 512
 #: Connections that a process keeps to a database server, each for writers and for readers, and those beyond in a rush.
 POOL_SIZE: Final = 8
 POOL_OVERFLOW: Final = 24
@@ -40,7 +42,12 @@ def sqlite_engine(url: sa.URL, *, is_memory: bool, is_writer: bool) -> sa.Engine
     pool: dict[str, Any] = {"poolclass": StaticPool} if is_memory else {"poolclass": QueuePool}
     if is_writer and not is_memory:
         pool |= {"pool_size": 1, "max_overflow": 0}
-    engine = _engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False}, **pool)
+    connect_args = {
+        "timeout": BUSY_TIMEOUT_SECONDS,
+        "check_same_thread": False,
+        "cached_statements": KEPT_STATEMENTS,
+    }
+    engine = _engine(url, connect_args=connect_args, **pool)
     pragmas = _PRAGMAS if is_writer else (*_PRAGMAS[1:], "PRAGMA query_only=ON")
     begin = "BEGIN IMMEDIATE" if is_writer else "BEGIN"
 
