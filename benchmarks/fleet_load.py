@@ -68,6 +68,7 @@ def _staying_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
             "s",
             TARGET_HERD_SECONDS,
         ),
+        _row("the herd's last first packet, which the generator's own pace limits", herd["arrived_seconds"], "s", None),
         _row("failures while the herd returns, all repeated with success", failed["herd"], "failures", None),
         _row("kill switch in the herd: uploads refused", switch["refused_seconds"], "s", TARGET_SWITCH_SECONDS),
         _row(

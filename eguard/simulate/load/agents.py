@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from eguard.agent.control.backoff import Backoff
@@ -19,6 +19,9 @@ from eguard.wire.bodies import encode_body
 from eguard.wire.control import Heartbeat
 
 REQUEST_SECONDS: Final = 30.0
+#: Handshakes under way at once. Real agents have a processor each; here all share one, and a server that has accepted
+#: thousands of connections whose clients do not come to speak would give them up for a fault that is not its own.
+HANDSHAKES: Final = 512
 _GRACE_SECONDS: Final = 15.0
 _PAGE_ROWS: Final = 512
 _DISABLED: Final = "403_baseline_upload_disabled"
@@ -36,6 +39,7 @@ class Surroundings:
     wallet: Wallet
     bodies: UploadBodies
     measures: Measures
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(HANDSHAKES))
     #: Number of everybody's first incarnation.
     first_life: int = 1
     #: Uploads may be refused from here on: the switch was flipped.
@@ -58,6 +62,8 @@ class SimulatedAgent:
         When it comes back, on the loop's clock; set by whoever cuts its connection.
     owes_upload : bool
         It uploads as soon as it is connected.
+    arrived_at : float or None
+        When its first packet went out when it last came.
     served_at : float or None
         When everything was answered that it wanted when it last came.
     """
@@ -72,6 +78,7 @@ class SimulatedAgent:
         "_sequence",
         "_upload_at",
         "_wants_uploads",
+        "arrived_at",
         "away_until",
         "incarnation",
         "informed_at",
@@ -95,6 +102,7 @@ class SimulatedAgent:
         self.revision = -1
         self.away_until: float | None = None
         self.owes_upload = True
+        self.arrived_at: float | None = None
         self.served_at: float | None = None
         self.informed_at: float | None = None
 
@@ -147,7 +155,7 @@ class SimulatedAgent:
     def cut(self, away_until: float, *, is_abrupt: bool) -> None:
         """Take the agent off the net until then."""
         self.away_until = away_until
-        self.served_at = None
+        self.served_at = self.arrived_at = None
         self.disconnect(is_abrupt=is_abrupt)
 
     def forget_state(self) -> None:
@@ -157,10 +165,13 @@ class SimulatedAgent:
         self.owes_upload = True
 
     async def connect(self) -> None:
-        """Open the connection."""
-        began = self._loop.time()
+        """Open the connection, once it is this agent's turn."""
         self._doing = "connect"
-        await self._connection.open(self._around.wallet[self.number], self.number)
+        async with self._around.turns:
+            began = self._loop.time()
+            if self.arrived_at is None:
+                self.arrived_at = began
+            await self._connection.open(self._around.wallet[self.number], self.number)
         if self.away_until is not None:
             raise LoadFailureError("cut")
         self._is_counted = True

@@ -161,8 +161,10 @@ class Course:
         while self._loop.time() < until and self._missing():  # noqa: ASYNC110 - as said
             await asyncio.sleep(_LOOK_SECONDS)
         served = sorted(agent.served_at for agent in self._agents.values() if agent.served_at is not None)
+        arrived = [agent.arrived_at for agent in self._agents.values() if agent.arrived_at is not None]
         return {
             "agents": len(self._agents),
+            "arrived_seconds": round(max(arrived) - began, 3) if arrived else None,
             "served": len(served),
             "half_seconds": round(served[len(served) // 2] - began, 3) if served else None,
             "last_seconds": round(served[-1] - began, 3) if served else None,

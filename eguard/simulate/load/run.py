@@ -79,7 +79,7 @@ def run_load(
         tls = ClientTls(place.authority, root / "agent-connecting.pem")
         opened.callback(tls.close)
         measures = Measures()
-        around = Surroundings(options, place.target, tls, place.wallet, bodies, measures, place.life)
+        around = Surroundings(options, place.target, tls, place.wallet, bodies, measures, first_life=place.life)
         gc.collect()
         gc.freeze()  # what is there by now stays
         threshold = gc.get_threshold()
