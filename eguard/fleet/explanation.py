@@ -181,7 +181,7 @@ def _smallest_set(influence: Influence, voters: int) -> Evidence:
 def _separation(influence: Influence, voters: int) -> Evidence:
     size = int(influence.group.sum())
     apart = influence.stands_apart
-    words = f"{size} of {voters} stand apart" if apart else "one crowd"
+    words = f"{size} of {voters} stand apart and moved it" if apart else "no group that moved it"
     is_minority = apart and 2 * size < voters
     return Evidence(
         "two groups of votes",

@@ -21,6 +21,8 @@ Mask = NDArray[np.bool_]
 
 #: Share of the shift that has to be gone for a set of agents to explain it.
 EXPLAINED_SHARE: Final = 0.8
+#: Share of the shift that goes without a group, for the group to be its cause and not only different.
+CAUSING_SHARE: Final = 0.25
 #: Between two groups that one normal population was cut into at its best place, the means are 2.65 deviations apart.
 CLEAR_SEPARATION: Final = 4.0
 _SCORE_CAP: Final = 8.0
@@ -65,7 +67,7 @@ class Influence(NamedTuple):
     group : ndarray of bool, shape (n_agents,)
         The agents that explain the shift: the upper group if it stands apart, else the smallest set.
     stands_apart : bool
-        Whether that is so.
+        Whether that is so: clearly cut off, and without it a good part of the shift is gone.
     undone : float
         Share of the shift that is undone when the group is left out.
     smallest_set : int
@@ -150,9 +152,12 @@ def trace_shift(keys: Sequence[KeyVotes], n_agents: int) -> Influence:
     foremost = foremost[count[foremost] > 0]
     smallest, curve = _smallest(keys, foremost, n_agents)
     upper, separation = _cut(score[foremost])
-    stands_apart = separation >= CLEAR_SEPARATION
     group = np.zeros(n_agents, dtype=np.bool_)
+    group[foremost[:upper]] = True
+    # A group that always stood aside moved nothing: without it the shift is as large.
+    stands_apart = separation >= CLEAR_SEPARATION and undone(keys, group) >= CAUSING_SHARE
     group[foremost[: upper if stands_apart else smallest]] = True
+    group[foremost[upper if stands_apart else smallest :]] = False
     return Influence(
         shift, score, alone, count, separation, group, stands_apart, undone(keys, group), smallest, curve
     )  # fmt: skip
