@@ -38,7 +38,7 @@ from eguard.wire.distribution import distribution_from_vector
 Progress = Callable[[str, int, int], None]
 
 #: Cycles that are begun anew, at most, because somebody else published meanwhile.
-MAX_ATTEMPTS: Final = 3
+MAX_ATTEMPTS: Final = 8
 NO_VOTES: Final = "no_votes"
 
 
