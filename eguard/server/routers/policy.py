@@ -26,7 +26,9 @@ from eguard.wire.control import PolicyKeys, ShortText
 router = APIRouter(prefix="/api/v1/endpoint", tags=["policy"])
 
 #: How agents ask: in whole seconds.
-_LONG_POLL = re.compile(rb"revision=(?P<revision>0|[1-9][0-9]{0,14})(?:&wait=(?P<wait>0|[1-9][0-9]?))?")
+_LONG_POLL = re.compile(
+    rb"revision=(?P<revision>-1|0|[1-9][0-9]{0,14})(?:&wait=(?P<wait>(?:0|[1-9][0-9]?)(?:\.[0-9]{1,6})?))?"
+)
 
 PolicyName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
 
@@ -168,7 +170,7 @@ async def get_policy_directly(request: Request, context: ServerContext) -> Respo
     asked = _LONG_POLL.fullmatch(request.scope["query_string"])
     if asked is None or request.scope["state"]["listener"] != AGENTS:
         return None
-    wait_seconds = int(asked["wait"] or 0)
+    wait_seconds = float(asked["wait"] or 0)
     if wait_seconds > MAX_WAIT_SECONDS:
         return None
     principal = await is_agent(request, context)
