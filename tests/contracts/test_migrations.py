@@ -126,7 +126,13 @@ def test_the_first_migration_makes_the_default_policy_and_the_counters(database)
     )
     assert row["created_at"] == NOW
     assert row["document"] == {}
-    assert counters == {"policy_revision": 1, "whitelist_revision": 0, "audit": 0, "fleet_generation": 0, "vote_epoch": 0}
+    assert counters == {
+        "policy_revision": 1,
+        "whitelist_revision": 0,
+        "audit": 0,
+        "fleet_generation": 0,
+        "vote_epoch": 0,
+    }
 
 
 def test_migrating_again_keeps_everything(database):
