@@ -67,6 +67,8 @@ def example(schema, agent_id="a1", name=""):
     if kind == "array":
         return [example(schema.get("items", {"type": "object"}), agent_id) for _ in range(schema.get("minItems", 1))]
     if kind in {"integer", "number"}:
+        if "exclusiveMaximum" in schema:
+            return (schema["exclusiveMinimum"] + schema["exclusiveMaximum"]) / 2
         return int(schema.get("minimum", 0)) or 1
     if kind == "boolean":
         return False

@@ -190,7 +190,11 @@ def test_nothing_is_answered_in_clear(place):
     for port in (place.running.agent_port, place.running.admin_port):
         with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
             plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert b"HTTP/" not in plain.recv(1000)
+            try:
+                heard = plain.recv(1000)
+            except ConnectionResetError:
+                continue  # hung up with the request unread
+            assert b"HTTP/" not in heard
 
 
 @pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1"])
