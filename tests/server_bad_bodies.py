@@ -67,12 +67,16 @@ def example(schema, agent_id="a1", name=""):
     if kind == "array":
         return [example(schema.get("items", {"type": "object"}), agent_id) for _ in range(schema.get("minItems", 1))]
     if kind in {"integer", "number"}:
-        if "exclusiveMaximum" in schema:
-            return (schema["exclusiveMinimum"] + schema["exclusiveMaximum"]) / 2
-        return int(schema.get("minimum", 0)) or 1
+        return _number(schema)
     if kind == "boolean":
         return False
     return agent_id if name == "agent_id" else "x" * max(1, schema.get("minLength", 1))
+
+
+def _number(schema):
+    if "exclusiveMaximum" in schema:
+        return (schema["exclusiveMinimum"] + schema["exclusiveMaximum"]) / 2
+    return int(schema.get("minimum", 0)) or 1
 
 
 def unstrict_bodies(good):
