@@ -102,7 +102,7 @@ def _proportional_bytes(process: psutil.Process) -> int:
 
 def _change(path: Path) -> None:
     """Leave what uploads of some agents on some keys leave: other votes, and marks."""
-    with sqlite3.connect(path) as database:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
         keys = [f"service-{number:03d}:systemd" for number in range(CHANGED_KEYS)]
         for key in keys:
             database.execute(
@@ -174,7 +174,7 @@ def _templates() -> Iterator[tuple[Any, ...]]:
 
 def _pandas_seconds(path: Path) -> float:
     started = time.perf_counter()
-    with sqlite3.connect(path) as database:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
         query = "SELECT process_key, distribution_vector FROM endpoint_baseline WHERE sample_count >= 30"
         rows = database.execute(query).fetchall()
     keys, vectors = zip(*rows, strict=True)
