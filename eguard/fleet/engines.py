@@ -125,9 +125,16 @@ def _server_engine(url: sa.URL, *, is_writer: bool) -> sa.Engine:
 
 
 def _engine(url: sa.URL, **options: Any) -> sa.Engine:
-    # Errors name no values of a statement: a value may be a secret's hash or a whole batch.
     return sa.create_engine(
-        url, json_serializer=_json_text, json_deserializer=msgspec.json.decode, hide_parameters=True, **options
+        url,
+        json_serializer=_json_text,
+        json_deserializer=msgspec.json.decode,
+        # Errors name no values of a statement: a value may be a secret's hash or a whole batch.
+        hide_parameters=True,
+        # Whoever begins a transaction here ends it. One ROLLBACK more would cost a round trip, and fail if the server
+        # was lost after the commit.
+        pool_reset_on_return=None,
+        **options,
     )
 
 

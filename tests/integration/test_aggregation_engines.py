@@ -70,7 +70,7 @@ def cluster(certificates):
         security=security,
         protocol="tls://",
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         silence_logs=50,
     ) as made:
         yield made

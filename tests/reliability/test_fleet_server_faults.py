@@ -283,3 +283,32 @@ def test_readers_and_writers_go_on_after_a_restart(mariadb, database):
     with database.write() as connection:
         connection.execute(set_counter("audit", 2))
     assert stored(database) == {}
+
+
+def test_a_server_killed_after_a_commit_is_not_talked_to_when_the_connection_is_put_back(mariadb, database, caplog):
+    def killed_after_commit(connection):
+        driver = connection.connection.driver_connection
+        commit = driver.commit
+        driver.commit = lambda: (commit(), mariadb.kill())
+
+    try:
+        database.retrying(killed_after_commit)
+        assert caplog.records == []
+    finally:
+        mariadb.start()
+
+
+def test_a_transaction_costs_no_round_trip_after_its_commit(mariadb, database):
+    with database.write(), database.read():
+        pass
+    before = rollbacks(mariadb)
+    for _ in range(5):
+        with database.write() as connection:
+            connection.execute(set_counter("audit", 10))
+        with database.read() as connection:
+            connection.execute(sa.select(server_counter))
+    assert rollbacks(mariadb) == before
+
+
+def rollbacks(mariadb):
+    return int(mariadb.execute("SHOW GLOBAL STATUS LIKE 'Com_rollback'")[0][1])
