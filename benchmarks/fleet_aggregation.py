@@ -10,7 +10,6 @@ in pandas, and computes medians alone: no cohorts, no spread, no continuous feat
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import json
 import os
 import sqlite3
@@ -18,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -27,23 +25,17 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from eguard.fleet import FleetStore
-from eguard.fleet.ingest import key_shard
-from eguard.wire.distribution import CLASS_NAMES, distribution_from_vector
+from benchmarks._fleet_database import KEYS, add_agents
+from eguard.wire.distribution import CLASS_NAMES
 
 AGENTS: Final = (2_000, 5_000, 10_000, 20_000)
-KEYS: Final = 500
 CHANGED_KEYS: Final = KEYS // 100
 CHANGED_AGENTS: Final = 50
-VARIANTS: Final = 64
 WORKERS: Final = min(2, os.cpu_count() or 1)
-SEED: Final = 20260301
 TARGET_SECONDS, TARGET_MIB, TARGET_SHARE, TARGET_EXPONENT = 60.0, 300.0, 0.1, 1.1
 
 SAMPLE_SECONDS: Final = 0.2
 
-_INDEX: Final = "ix_endpoint_baseline_key_shard_process_key_agent_id"
-_TEMPLATE: Final = "process_key, event_distribution, distribution_vector, sample_count, continuous, key_shard"
 _MIB: Final = 1 << 20
 
 
@@ -54,7 +46,7 @@ def run() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fleet.sqlite"
         for before, agents in pairwise((0, *AGENTS)):
-            _add_agents(path, range(before, agents))
+            add_agents(path, range(before, agents))
             peer = _pandas_seconds(path) if agents == AGENTS[0] else None
             full, mib = _aggregate(path, KEYS, "--full", "--workers", str(WORKERS))
             _change(path)
@@ -112,64 +104,6 @@ def _change(path: Path) -> None:
             )
         epoch = database.execute("SELECT value FROM server_counter WHERE name = 'vote_epoch'").fetchone()[0]
         database.executemany("INSERT INTO fleet_changed_key VALUES (?, ?)", [(key, epoch) for key in keys])
-
-
-def _add_agents(path: Path, numbers: range) -> None:
-    """Add agents and their profiles by one statement."""
-    FleetStore.create(f"sqlite:///{path}").close()
-    now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
-    heard, enrolled, expires = (
-        (now + dt.timedelta(days=days)).isoformat(" ", "microseconds") for days in (-0.1, -60.0, 30.0)
-    )
-    database = sqlite3.connect(path, isolation_level=None)
-    database.execute("PRAGMA synchronous = OFF")
-    # In one transaction all of it would go into the write-ahead log first.
-    database.execute("PRAGMA journal_mode = DELETE")
-    database.execute("PRAGMA cache_size = -100000")
-    (index,) = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", [_INDEX]).fetchone()
-    database.execute(f"DROP INDEX {_INDEX}")
-    database.execute("BEGIN")
-    if not numbers.start:
-        database.execute(f"CREATE TABLE template (variant, {_TEMPLATE})")
-        database.executemany("INSERT INTO template VALUES (?, ?, ?, ?, ?, ?, ?)", _templates())
-        database.execute("CREATE INDEX by_variant ON template (variant)")
-    database.executemany(
-        'INSERT INTO endpoint_agent (agent_id, incarnation, incarnation_ordinal, "group", status, last_heartbeat, '
-        "enrolled_at, heard_hours) VALUES (?, 'first', 1, 'default', 'active', ?, ?, 1000)",
-        ((f"agent-{number:06d}", heard, enrolled) for number in numbers),
-    )
-    database.execute(
-        f"INSERT INTO endpoint_baseline (agent_id, {_TEMPLATE}, entropy_threshold, learned_at, updated_at, expires_at, "
-        f"incarnation, incarnation_ordinal, seq) SELECT agent_id, {_TEMPLATE}, 2.5, ?, ?, ?, 'first', 1, 1 "
-        "FROM endpoint_agent CROSS JOIN template ON template.variant = endpoint_agent.rowid % ? "
-        "WHERE endpoint_agent.agent_id >= ?",
-        [enrolled, heard, expires, VARIANTS, f"agent-{numbers.start:06d}"],
-    )
-    database.execute("COMMIT")
-    database.execute(index)
-    database.close()
-
-
-def _templates() -> Iterator[tuple[Any, ...]]:
-    """Yield the profiles that agents share: every agent has one variant of each key's."""
-    rng = np.random.default_rng(SEED)
-    base = rng.dirichlet(np.full(len(CLASS_NAMES), 0.7), size=KEYS)
-    for number in range(KEYS):
-        key = f"service-{number:03d}:systemd"
-        weights = rng.standard_gamma(60.0 * base[number] + 0.05, size=(VARIANTS, len(CLASS_NAMES)))
-        weights[weights < 0.5] = 0.0
-        means = rng.normal(3.0, 0.4, size=(VARIANTS, 2))
-        for variant, vote in enumerate(weights / weights.sum(axis=1, keepdims=True)):
-            moments = [{"count": 40, "mean": float(mean), "m2": 1.5} for mean in means[variant]]
-            yield (
-                variant,
-                key,
-                json.dumps(distribution_from_vector(vote)),
-                vote.astype("<f4").tobytes(),
-                int(rng.integers(30, 5_000)),
-                json.dumps(dict(zip(("interarrival", "payload"), moments, strict=True))),
-                key_shard(key),
-            )
 
 
 def _pandas_seconds(path: Path) -> float:

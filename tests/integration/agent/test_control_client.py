@@ -263,7 +263,7 @@ def test_abort_ends_a_request_that_waits(server, client):
     began = time.monotonic()
     client.abort()
     waiting.join()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 5.0, "and not at the deadline"
     assert len(caught) == 1
 
 

@@ -77,11 +77,3 @@ def test_closing_tells_those_who_wait_and_those_who_come():
     waiting.join()
     ask()
     assert caught == ["the agent is stopping"] * 2
-
-
-def test_looking_at_an_empty_queue_costs_next_to_nothing():
-    exchange = Exchange()
-    began = time.perf_counter()
-    for _ in range(100_000):
-        exchange.serve()
-    assert (time.perf_counter() - began) / 100_000 < 5e-6
