@@ -1,153 +1,20 @@
-"""The agent's loop, put together from real parts: what is kept, learned and shown, and what goes on after failures.
-
-Only the sensor and the clock are the test's own.
-"""
+"""The agent's loop, put together from real parts: what is kept, learned and shown, and what goes on after failures."""
 
 import contextlib
 import errno
 import json
 import subprocess
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from assembled_agent import BAD, T0, AssembledAgent, ScriptedSensor, contact, events
 
-from eguard.agent.buffer import AlertBuffer
-from eguard.agent.learning import BaselineKeeper
-from eguard.agent.outlets import AlertOutlet
-from eguard.agent.runtime import AgentRuntime
-from eguard.agent.sensing import Sensing
 from eguard.baseline.archive import BaselineArchive
 from eguard.baseline.store_dump import read_store
-from eguard.detection.beacon_calibration import BeaconCalibration
-from eguard.detection.engine import Engine
-from eguard.detection.engine_options import EngineOptions, WindowOptions
-from eguard.detection.fleet_context import FleetContext
-from eguard.detection.indicator_list import make_indicator
-from eguard.detection.indicators import IndicatorSet
-from eguard.detection.layers import DetectionContent
 from eguard.errors import AlertBufferError, SensorUnavailableError
-from eguard.events import EventBatch, EventClass
-from eguard.sensor.counters import SensorCounters
-from eguard.settings import AgentSettings
 
 YEARS = 10 * 365 * 86_400.0
-T0 = 1_700_000_000.0
-BAD = "198.51.100.7"
-CONTENT = DetectionContent(
-    indicators=IndicatorSet([make_indicator(BAD, source="feed")]),
-    fleet=FleetContext(n_connecting_hosts=20, destination_hosts={"192.0.2.9:443": 20}),
-    beacon=BeaconCalibration(0.6, 0.01, 140, insufficient_calibration=False),
-)
-SMALL_WINDOWS = WindowOptions(
-    window_events=16, min_baseline_events=32, default_overdispersion=1.0, drift_burn_in=3, drift_threshold=3.0,
-    relearns_after_drift=True, session="s.",
-)  # fmt: skip
-
-
-class SetClock:
-    """A machine's clocks, moved by the test."""
-
-    def __init__(self):
-        self.wall, self.ticks = T0, 0.0
-
-    def now(self):
-        return self.wall
-
-    def monotonic(self):
-        return self.ticks
-
-    def pass_time(self, seconds, step=0.0):
-        self.ticks += seconds
-        self.wall += seconds + step
-
-
-class ScriptedSensor:
-    """Hands over the batches it was given; an exception among them is raised."""
-
-    name = "scripted"
-    host_id = "h"
-    classes = frozenset(EventClass)
-
-    def __init__(self, *batches):
-        self.batches = list(batches)
-        self.is_exhausted = False
-        self.counters = SensorCounters()
-        self.closed = 0
-
-    def open(self):
-        pass
-
-    def poll(self, _timeout_seconds):
-        if not self.batches:
-            return EventBatch()
-        batch = self.batches.pop(0)
-        if isinstance(batch, Exception):
-            raise batch
-        return batch
-
-    def close(self):
-        self.closed += 1
-
-
-def events(n, at, event_class=2, comm="sh", step_seconds=0.01, **columns):
-    """Return `n` events of one process key."""
-    given = {
-        "time_unix": at + step_seconds * np.arange(n),
-        "event_class": np.full(n, event_class),
-        "host_id": ["h"] * n,
-        "comm": [comm] * n,
-        "parent_comm": ["cron"] * n,
-    }
-    return EventBatch(**(given | columns))
-
-
-def contact(at, address="192.0.2.1", comm="evil"):
-    """Return one connection that has ended."""
-    return events(1, at, -1, comm, event_type=["tcp_close"], destination_address=[address], destination_port=[443])
-
-
-class Agent:
-    """An agent and what it has said."""
-
-    def __init__(self, folder, *, content=CONTENT, windows=SMALL_WINDOWS, sensor=None, reopen=None, **settings):
-        self.settings = AgentSettings(agent_id="h", state_path=folder, **settings)
-        self.clock = SetClock()
-        self.sensor = sensor or ScriptedSensor()
-        self.shown = []
-        self.baseline = BaselineKeeper(self.settings, self.clock)
-        self.buffer = AlertBuffer(folder / "alerts.db")
-        engine = Engine("h", content, EngineOptions(reservoir_events=0, windows=windows), profiles=self.baseline.table)
-        self.runtime = AgentRuntime(
-            engine,
-            Sensing(self.sensor, self.clock, reopen),
-            self.baseline,
-            AlertOutlet(self.buffer, self.shown.append),
-            self.clock,
-        )
-        self.stop = threading.Event()
-
-    def feed(self, *batches, seconds=0.25):
-        """Let the agent take in batches, one a step, the clock going on between them."""
-        self.sensor.batches += batches
-        for _ in batches:
-            self.clock.pass_time(seconds)
-            self.runtime.step(0.0)
-
-    def wait(self, seconds, steps=1):
-        for _ in range(steps):
-            self.clock.pass_time(seconds / steps)
-            self.runtime.step(0.0)
-
-    def learned(self, comm="sh"):
-        table = self.baseline.table
-        slot = int(table.index.lookup([(comm, "cron")])[0])
-        return int(table.sample_count[slot]) if slot >= 0 else 0
-
-    def close(self):
-        self.baseline.close()
-        self.buffer.close()
 
 
 @pytest.fixture
@@ -156,7 +23,7 @@ def agents(tmp_path):
     made = []
 
     def make(**given):
-        agent = Agent(Path(tmp_path), **given)
+        agent = AssembledAgent(Path(tmp_path), **given)
         made.append(agent)
         return agent
 
@@ -380,7 +247,7 @@ def fill(folder):
 
 
 def test_a_full_disk_loses_nothing_that_was_acknowledged_and_detection_goes_on(small_disk, monkeypatch):
-    agent = Agent(small_disk)
+    agent = AssembledAgent(small_disk)
     agent.feed(events(160, T0), bad_contact(T0 + 5))
     agent.baseline.store.sync()
     kept, learned = agent.buffer.counts().waiting, agent.learned()
@@ -400,7 +267,7 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged_and_detection_goes_on(s
     assert agent.learned() >= learned
     assert agent.buffer.counts().waiting > kept
     agent.close()
-    again = Agent(small_disk)
+    again = AssembledAgent(small_disk)
     assert again.learned() >= learned + 160
     again.close()
 

@@ -1,17 +1,12 @@
-"""Rollouts on both databases: forward, held, stopped, back. The figures of the checks are rows in the tables."""
+"""Rollouts on both databases, forward and held. The figures of the checks are rows in the tables."""
 
 import pytest
 import sqlalchemy as sa
+from rollout_fleet import AGENTS, DAYS, HALF_AN_HOUR, POLICY, RolloutFleet, refusal
 
 from eguard.errors import ServerRefusalError
-from eguard.fleet.ingest import EXPIRY_SECONDS
 from eguard.fleet.tables import (
-    alert_feedback,
     audit_log,
-    endpoint_agent,
-    endpoint_baseline,
-    endpoint_event,
-    endpoint_inventory,
     fleet_generation,
 )
 from eguard.policy import canary_bucket, parse_policy_document
@@ -19,105 +14,14 @@ from eguard.server.services.policies import Target
 from eguard.server.services.policy_assembly import open_policies
 from eguard.server.services.policy_writes import Assigned
 from eguard.server.services.rollout_checks import STAGES
-from eguard.server.services.rollouts import Step
 
 #: What depends on how a database locks, compares or orders.
 ON_BOTH = pytest.mark.parametrize("one_database", ["sqlite", "mariadb"], indirect=True)
-POLICY = "mlops-rollout"
-#: Every tenth of two thousand in the order of their buckets: each stage has somebody.
-AGENTS = sorted((f"agent-{index:04d}" for index in range(2000)), key=lambda name: canary_bucket(name, POLICY))[::10]
-HALF_AN_HOUR = 1800.0
-DAYS = 86_400.0
-
-
-class Fleet:
-    """Two hundred agents of the group web, sorted by bucket, and what they leave in the database."""
-
-    def __init__(self, database, clock, services, ada):
-        self.database, self.clock, self.services, self.ada = database, clock, services, ada
-        self.policies, self.rollouts = services.policies, services.rollouts
-        begun = clock.now() - 30 * DAYS
-        self._insert(
-            endpoint_agent,
-            [
-                {"agent_id": name, "incarnation": "i", "incarnation_ordinal": 1, "group": "web", "status": "active"}
-                | {"enrolled_at": begun, "last_heartbeat": begun, "cpu_fraction": 0.004, "rss_bytes": 150 << 20}
-                for name in AGENTS
-            ],
-        )
-        self.events = 0
-
-    def _insert(self, table, rows):
-        with self.database.write() as connection:
-            connection.execute(sa.insert(table), rows)
-
-    def post(self, percent, **fields):
-        shares = {"baseline_upload_canary_percent": percent, "fleet_seed_canary_percent": percent}
-        document = parse_policy_document(
-            {"baseline_upload_enabled": True, "fleet_seed_enabled": True} | shares | fields
-        )
-        stored, _ = self.policies.create(self.ada, POLICY, "v1", document)
-        self.policies.assign(self.ada, Target("group", "web"), Assigned(POLICY))
-        return stored
-
-    def pass_time(self, seconds, *, heard=AGENTS, **report):
-        """Let time pass; those that are `heard` send heartbeats at its end."""
-        self.clock.advance_to(self.clock.now() + seconds)
-        with self.database.write() as connection:
-            wanted = endpoint_agent.c.agent_id.in_(list(heard))
-            connection.execute(
-                sa.update(endpoint_agent).where(wanted).values(last_heartbeat=self.clock.now(), **report)
-            )
-
-    def upload(self, *names, prior_generation=None):
-        now = self.clock.now()
-        row = {"process_key": "bash:sshd", "event_distribution": {}, "distribution_vector": b"\0" * 32}
-        row |= {"sample_count": 1, "entropy_threshold": 1.0, "learned_at": now, "key_shard": 0, "seq": 1}
-        row |= {"incarnation": "i", "incarnation_ordinal": 1, "prior_generation": prior_generation}
-        row |= {"updated_at": now, "expires_at": now + EXPIRY_SECONDS}
-        with self.database.write() as connection:
-            wanted = endpoint_baseline.c.agent_id.in_(names)
-            connection.execute(sa.delete(endpoint_baseline).where(wanted))
-            connection.execute(sa.insert(endpoint_baseline), [row | {"agent_id": name} for name in names])
-
-    def alert(self, name, *verdicts, at=None, suppressed_by=None):
-        self.events += 1
-        event_id = f"event-{self.events}"
-        now = self.clock.now() if at is None else at
-        row = {"event_id": event_id, "agent_id": name, "observed_at": now, "received_at": now, "detail": {}}
-        row |= {"event_class": "process_exec", "process_key": "k:k", "rule_id": "r", "severity": "high"}
-        self._insert(endpoint_event, [row | {"search_text": "", "suppressed_by": suppressed_by}])
-        for number, verdict in enumerate(verdicts):
-            said = {"feedback_id": f"{event_id}-{number}", "event_id": event_id, "verdict": verdict}
-            self._insert(alert_feedback, [said | {"analyst": "bob", "note": "", "created_at": now + number}])
-
-    def stage(self):
-        return self.rollouts.status(POLICY)["rollouts"][0]
-
-    def check(self, name):
-        return next(check for check in self.stage()["checks"] if check["name"] == name)
-
-    def advance(self, **step):
-        return self.rollouts.advance(self.ada, POLICY, Step(**step))
-
-    def actions(self):
-        with self.database.read() as connection:
-            return list(connection.execute(sa.select(audit_log.c.action).order_by(audit_log.c.sequence)).scalars())
-
-    def allowed(self):
-        found = [self.policies.controls_for(name) for name in AGENTS]
-        return sum(each.upload_enabled and each.upload_in_canary for each in found)
 
 
 @pytest.fixture
 def fleet(one_database, fleet_clock, tmp_path, ada):
-    return Fleet(one_database, fleet_clock, open_policies(one_database, fleet_clock, tmp_path / "keys"), ada)
-
-
-def refusal(call, *arguments, **named):
-    with pytest.raises(ServerRefusalError) as refused:
-        call(*arguments, **named)
-    return refused.value.reason, [code for code, _ in refused.value.errors]
+    return RolloutFleet(one_database, fleet_clock, open_policies(one_database, fleet_clock, tmp_path / "keys"), ada)
 
 
 @ON_BOTH
@@ -346,137 +250,6 @@ def test_a_freeze_while_the_checks_are_made_counts(fleet, monkeypatch):
     monkeypatch.setattr(type(fleet.rollouts), "_look", meanwhile)
     assert refusal(fleet.advance)[0] == "rollout_changed"
     assert fleet.stage()["stage_percent"] == 0.0
-
-
-def test_the_kill_switch_stops_one_policy(fleet):
-    fleet.post(100)
-    assert fleet.allowed() == len(AGENTS)
-    mode = fleet.policies.payload_for(AGENTS[0]).mode_revision
-    answered = fleet.rollouts.kill(fleet.ada, "bad profiles", POLICY)
-    assert fleet.allowed() == 0
-    assert answered["frozen"] == [POLICY]
-    stage = fleet.stage()
-    assert (stage["is_switched_off"], stage["frozen_reason"]) == (True, "kill switch: bad profiles")
-    assert fleet.policies.payload_for(AGENTS[0]).mode_revision == mode
-    assert fleet.policies.controls_for("agent of another group").upload_enabled
-    fleet.pass_time(HALF_AN_HOUR)
-    assert refusal(fleet.advance)[0] == "rollout_complete"
-
-
-@ON_BOTH
-def test_the_kill_switch_stops_everything_at_once(fleet):
-    fleet.post(100)
-    fleet.policies.create(fleet.ada, "pinned", "v1", parse_policy_document({}))
-    fleet.policies.create(fleet.ada, "pinned", "v2", parse_policy_document({"bundle_canary_percent": 7}))
-    fleet.policies.assign(fleet.ada, Target("agent", AGENTS[0]), Assigned("pinned", "v1"))
-    fleet.policies.assign(fleet.ada, Target("agent", AGENTS[1]), Assigned("pinned"))
-    answered = fleet.rollouts.kill(fleet.ada, "everything")
-    assert {each["policy_id"] for each in answered["revisions"]} == {"default", POLICY, "pinned"}
-    for name in (*AGENTS, "never enrolled"):
-        controls = fleet.policies.controls_for(name)
-        assert (controls.upload_enabled, controls.seed_enabled) == (False, False)
-    # Whoever follows the latest version still follows the same one.
-    assert fleet.policies.payload_for(AGENTS[1]).policy["bundle_canary_percent"] == 7
-    assert fleet.actions().count("policy.kill") == 1
-    again = fleet.rollouts.kill(fleet.ada, "everything")
-    assert again == {"revisions": [], "frozen": []}
-    assert fleet.actions().count("policy.kill") == 1
-
-
-def test_the_latest_version_stays_the_latest_when_an_older_one_is_stopped(fleet):
-    fleet.post(100)
-    off = {"baseline_upload_enabled": False, "fleet_seed_enabled": False, "bundle_canary_percent": 9}
-    fleet.policies.create(fleet.ada, POLICY, "v2", parse_policy_document(off))
-    answered = fleet.rollouts.kill(fleet.ada, "stop", POLICY)
-    assert [each["policy_version"] for each in answered["revisions"]] == ["v1", "v2"]
-    assert fleet.policies.get(POLICY).policy_version == "v2"
-    assert fleet.policies.payload_for(AGENTS[0]).policy["bundle_canary_percent"] == 9
-
-
-@ON_BOTH
-def test_the_rollback_walks_the_manuals_steps_and_begins_anew_at_stage_0(fleet):
-    fleet.post(100)
-    fleet.policies.assign(fleet.ada, Target("agent", AGENTS[0]), Assigned(POLICY, "v1"))
-    fleet.pass_time(60.0)
-    inventory = {"hostname": "h", "os_type": "linux", "os_version": "", "kernel_version": "", "architecture": ""}
-    inventory |= {"ip_address": "", "mac_address": "", "cpu_count": 1, "memory_bytes": 1, "agent_version": ""}
-    inventory |= {"sensor": "", "collected_at": fleet.clock.now()}
-    fleet._insert(endpoint_inventory, [inventory | {"agent_id": name} for name in AGENTS[:150]])
-
-    steps = fleet.rollouts.roll_back(fleet.ada, POLICY, Assigned("default"), "poisoned")["steps"]
-
-    assert [(step["step"], step["state"]) for step in steps] == [
-        (1, "done"),
-        (2, "done"),
-        (3, "operator"),
-        (4, "pending"),
-        (5, "ready"),
-    ]
-    assert steps[1]["assignments"] == [f"agent {AGENTS[0]}", "group web"]
-    assert (steps[3]["agents"], steps[3]["fresh_heartbeats"], steps[3]["fresh_inventories"]) == (200, 200, 150)
-    assert {fleet.policies.payload_for(name).policy_id for name in AGENTS} == {"default"}
-    stage = fleet.stage()
-    assert (stage["stage_percent"], stage["is_switched_off"], stage["agents"]) == (0.0, True, 0)
-    assert fleet.actions()[-1] == "policy.rollback"
-    assert fleet.actions().count("policy.rollback") == 1
-
-    # Step 5: the policy is given to the group again, and goes its way from the beginning.
-    fleet.policies.assign(fleet.ada, Target("group", "web"), Assigned(POLICY))
-    assert fleet.allowed() == 1  # whom an operator had named keeps the stable one
-    fleet.pass_time(HALF_AN_HOUR)
-    answered = fleet.advance()
-    assert answered["stage_percent"] == 1.0
-    document = fleet.policies.get(POLICY).document
-    assert (document.baseline_upload_enabled, document.fleet_seed_enabled) == (True, True)
-
-
-def test_a_rollback_to_an_earlier_version_of_the_same_policy(fleet):
-    fleet.post(100, bundle_canary_percent=3)
-    document = parse_policy_document({"baseline_upload_canary_percent": 100, "fleet_seed_canary_percent": 100})
-    fleet.policies.create(fleet.ada, POLICY, "v2", document)
-    fleet.policies.assign(fleet.ada, Target("group", "web"), Assigned(POLICY, "v2"))
-    with pytest.raises(ServerRefusalError, match="itself"):
-        fleet.rollouts.roll_back(fleet.ada, POLICY, Assigned(POLICY, "v2"), "bad")
-    fleet.rollouts.roll_back(fleet.ada, POLICY, Assigned(POLICY, "v1"), "bad")
-    payload = fleet.policies.payload_for(AGENTS[0])
-    assert (payload.policy_version, payload.policy["bundle_canary_percent"]) == ("v1", 3.0)
-    assert payload.policy["baseline_upload_canary_percent"] == 0.0
-    assert fleet.allowed() == 0
-    assert fleet.policies.get(POLICY).policy_version == "v1"
-
-
-def test_a_rollback_of_the_default_policy_leaves_it_off(fleet):
-    steps = fleet.rollouts.roll_back(fleet.ada, "default", Assigned("default"), "bad")["steps"]
-    assert steps[1]["state"] == "skipped"
-    assert fleet.allowed() == 0
-
-
-def test_a_rollback_without_a_way_back_changes_nothing(fleet):
-    fleet.post(100)
-    before = fleet.actions()
-    assert refusal(fleet.rollouts.roll_back, fleet.ada, POLICY, Assigned("gone"), "bad")[0] == "unknown_policy"
-    assert refusal(fleet.rollouts.roll_back, fleet.ada, "gone", Assigned("default"), "bad")[0] == "unknown_policy"
-    assert fleet.allowed() == len(AGENTS)
-    assert fleet.actions() == before
-
-
-def test_a_stopped_policy_does_not_go_on(fleet):
-    fleet.post(5)
-    fleet.rollouts.kill(fleet.ada, "stop", POLICY)
-    fleet.rollouts.resume(fleet.ada, "go")
-    fleet.pass_time(HALF_AN_HOUR)
-    assert refusal(fleet.advance, is_forced=True, reason="please") == ("switched_off", [])
-    assert not fleet.stage()["may_advance"]
-
-
-def test_switches_come_back_as_they_were_before_the_stop(fleet):
-    fleet.post(0, fleet_seed_enabled=False)
-    fleet.rollouts.kill(fleet.ada, "stop", POLICY)
-    fleet.rollouts.resume(fleet.ada, "go")
-    fleet.pass_time(HALF_AN_HOUR)
-    fleet.advance()
-    document = fleet.policies.get(POLICY).document
-    assert (document.baseline_upload_enabled, document.fleet_seed_enabled) == (True, False)
 
 
 def test_the_status_lists_every_rollout_and_says_what_holds_it(fleet):
