@@ -102,7 +102,7 @@ def assemble(settings: ServerSettings, store: FleetStore, clock: Clock) -> Serve
         endpoints=Endpoints(
             database,
             clock,
-            revision_for=policies.policies.revision_for,
+            revisions_for=policies.policies.revisions_for,
             pending_commands=pending_counts,
             count=counts.add,
             moved=policies.view.changed,

@@ -14,7 +14,7 @@ from eguard.fleet.tables import endpoint_agent
 from eguard.server.principal import Principal
 from eguard.server.services import audit
 from eguard.server.services.certificates import revoke_all
-from eguard.server.services.heartbeats import Beat, Heartbeats, PendingCommands
+from eguard.server.services.heartbeats import Beat, Heartbeats, PendingCommands, Revisions, no_revisions
 from eguard.server.services.inventory import read_endpoint
 from eguard.server.services.revisions import lock_revisions, next_revision
 from eguard.wire.control import Heartbeat, HeartbeatAnswer
@@ -33,7 +33,7 @@ class Endpoints:
         The fleet's.
     clock : Clock
         Receive times.
-    revision_for, pending_commands, count : callables
+    revisions_for, pending_commands, count : callables
         See `Heartbeats`.
     moved : callable
         Called after an agent was moved to a group, as another policy may be its own now.
@@ -46,7 +46,7 @@ class Endpoints:
         database: Database,
         clock: Clock,
         *,
-        revision_for: Callable[[str], int] = lambda _: 0,
+        revisions_for: Revisions = no_revisions,
         pending_commands: PendingCommands = lambda *_: {},
         count: Callable[[Mapping[str, int]], None] = lambda _: None,
         moved: Callable[[], object] = lambda: None,
@@ -57,7 +57,7 @@ class Endpoints:
         self._moved = moved
         self._revoked = revoked
         self._heartbeats = Heartbeats(
-            database, clock, revision_for=revision_for, pending_commands=pending_commands, count=count
+            database, clock, revisions_for=revisions_for, pending_commands=pending_commands, count=count
         )
 
     def heartbeat(self, principal: Principal, beat: Heartbeat) -> HeartbeatAnswer:

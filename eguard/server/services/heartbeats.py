@@ -36,6 +36,7 @@ _incarnation = endpoint_incarnation.c
 _log = structlog.get_logger("eguard.server")
 
 PendingCommands = Callable[[sa.Connection, Sequence[str], float], Mapping[str, int]]
+Revisions = Callable[[Sequence[str]], Sequence[int]]
 
 # Made once: to make a statement costs more than to run it, and these run hundreds of times a second.
 _LOCK: Final = (
@@ -55,10 +56,18 @@ _LOCK: Final = (
     .order_by(_agent.agent_id)
     .with_for_update()
 )
-_KNOWN: Final = sa.select(_incarnation.ordinal).where(
-    _incarnation.agent_id == sa.bindparam("name"), _incarnation.incarnation == sa.bindparam("heard")
+_KNOWN: Final = sa.select(_incarnation.agent_id, _incarnation.incarnation).where(
+    _incarnation.agent_id.in_(sa.bindparam("names", expanding=True)),
+    _incarnation.incarnation.in_(sa.bindparam("heard", expanding=True)),
 )
+_ADD: Final = upsert(endpoint_agent, ["agent_id"], update=[])
+_BEGIN_LIFE: Final = sa.insert(endpoint_incarnation)
 _BEAT: Final = sa.update(endpoint_agent).where(_agent.agent_id == sa.bindparam("name"))
+
+
+def no_revisions(agent_ids: Sequence[str]) -> list[int]:
+    """Return that nobody is sent a policy."""
+    return [0] * len(agent_ids)
 
 
 class Beat(NamedTuple):
@@ -96,8 +105,8 @@ class Heartbeats:
         The fleet's.
     clock : Clock
         Receive times; what agents' clocks say is not asked.
-    revision_for : callable
-        Returns the policy revision that an agent is sent.
+    revisions_for : callable
+        Returns the policy revisions that some agents are sent.
     pending_commands : callable
         Returns how many commands wait for whom, given a connection, agents and the time.
     count : callable
@@ -109,14 +118,14 @@ class Heartbeats:
         database: Database,
         clock: Clock,
         *,
-        revision_for: Callable[[str], int] = lambda _: 0,
+        revisions_for: Revisions = no_revisions,
         pending_commands: PendingCommands = lambda *_: {},
         count: Callable[[Mapping[str, int]], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._count = count
-        self._revision_for = revision_for
+        self._revisions_for = revisions_for
         self._pending_commands = pending_commands
 
     def take(self, principal: Principal, beat: Heartbeat) -> HeartbeatAnswer:
@@ -165,7 +174,10 @@ class Heartbeats:
             counts = Counter[str]()
             for each in group:
                 counts.update(_signals(agents[each.principal.name], each.beat))
-            changes = [_change(connection, each, agents[each.principal.name], now, clones) for each in group]
+            lives = _Lives(connection, group, agents)
+            changes = [_change(lives, each, agents[each.principal.name], now, clones) for each in group]
+            if lives.begun:
+                connection.execute(_BEGIN_LIFE, lives.begun)
             connection.execute(_BEAT, changes)
             pending = self._pending_commands(connection, names, now)
             for clone in clones:
@@ -174,9 +186,10 @@ class Heartbeats:
 
         pending, counts = self._database.retrying(write, is_idempotent=True)
         self._count(counts)
+        revisions = dict(zip(names, self._revisions_for(names), strict=True))
         return [
             HeartbeatAnswer(
-                policy_revision=self._revision_for(each.principal.name),
+                policy_revision=revisions[each.principal.name],
                 commands_pending=pending.get(each.principal.name, 0),
                 server_time_unix=self._clock.now(),
             )
@@ -200,41 +213,73 @@ def check_incarnation(incarnation: str) -> None:
 def _locked(connection: sa.Connection, names: list[str], now: float) -> dict[str, _Agent]:
     """Return the agents, locked to the end of the transaction; one that nobody heard of yet is added."""
     agents = _read(connection, names)
-    for name in names:
-        if name not in agents:
-            add_agent(connection, name, now)
+    added = [_new_agent(name, now) for name in names if name not in agents]
+    if added:
+        connection.execute(_ADD, added)
     return agents if len(agents) == len(names) else _read(connection, names)
 
 
 def add_agent(connection: sa.Connection, name: str, now: float) -> None:
     """Add an agent that has an operator's certificate; one that is there stays as it is."""
-    connection.execute(
-        upsert(endpoint_agent, ["agent_id"], update=[]).values(
-            agent_id=name, incarnation="", incarnation_ordinal=0, group="default", status="active", enrolled_at=now
-        )
-    )
+    connection.execute(_ADD, [_new_agent(name, now)])
+
+
+def _new_agent(name: str, now: float) -> dict[str, Any]:
+    return {
+        "agent_id": name,
+        "incarnation": "",
+        "incarnation_ordinal": 0,
+        "group": "default",
+        "status": "active",
+        "enrolled_at": now,
+    }
 
 
 def _read(connection: sa.Connection, names: list[str]) -> dict[str, _Agent]:
     return {row.agent_id: _Agent(*tuple(row)[1:]) for row in connection.execute(_LOCK, {"names": names})}
 
 
-def _change(
-    connection: sa.Connection, waiting: Beat, agent: _Agent, now: float, clones: list[_Clone]
-) -> dict[str, Any]:
+class _Lives:
+    """Incarnations of a group's agents: which were heard of, and which begin with this group.
+
+    Parameters
+    ----------
+    connection : Connection
+    group : list of Beat
+    agents : dict of str to _Agent
+        By name, as they were before the group.
+    """
+
+    def __init__(self, connection: sa.Connection, group: list[Beat], agents: dict[str, _Agent]) -> None:
+        strangers = {
+            (each.principal.name, each.beat.incarnation)
+            for each in group
+            if each.beat.incarnation != agents[each.principal.name].incarnation
+        }
+        self._known = {(name, agent.incarnation) for name, agent in agents.items() if agent.ordinal > 0}
+        self.begun: list[dict[str, Any]] = []
+        if strangers:
+            names, heard = ({pair[side] for pair in strangers} for side in (0, 1))
+            rows = connection.execute(_KNOWN, {"names": sorted(names), "heard": sorted(heard)})
+            self._known.update((row[0], row[1]) for row in rows)
+
+    def begin(self, name: str, incarnation: str, ordinal: int, now: float) -> bool:
+        """Note an incarnation that was never heard of; return false for one that was."""
+        if (name, incarnation) in self._known:
+            return False
+        self._known.add((name, incarnation))
+        self.begun.append({"agent_id": name, "incarnation": incarnation, "ordinal": ordinal, "registered_at": now})
+        return True
+
+
+def _change(lives: _Lives, waiting: Beat, agent: _Agent, now: float, clones: list[_Clone]) -> dict[str, Any]:
     """Return the columns that a heartbeat sets, and note its incarnation if it is not the agent's latest."""
     name, heard = waiting.principal.name, waiting.beat.incarnation
     if agent.status == "decommissioned":
         raise ServerRefusalError(403, "decommissioned", f"agent {name} was decommissioned; enrol it again")
     if heard != agent.incarnation:
-        known = connection.execute(_KNOWN, {"name": name, "heard": heard}).scalar()
-        if known is None:
+        if lives.begin(name, heard, agent.ordinal + 1, now):
             agent.incarnation, agent.ordinal = heard, agent.ordinal + 1
-            connection.execute(
-                sa.insert(endpoint_incarnation).values(
-                    agent_id=name, incarnation=heard, ordinal=agent.ordinal, registered_at=now
-                )
-            )
         elif agent.cloned_at is None:
             agent.cloned_at = now
             clones.append(_Clone(waiting.principal, heard, agent.incarnation))

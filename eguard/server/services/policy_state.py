@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
@@ -199,10 +199,10 @@ def load_state(connection: sa.Connection) -> PolicyState:
     )
 
 
-def load_place(connection: sa.Connection, agent_id: str) -> Place | None:
-    """Return an agent's group, None for an agent that is not enrolled."""
-    row = connection.execute(_PLACES.where(endpoint_agent.c.agent_id == agent_id)).one_or_none()
-    return None if row is None else Place(row.group, row.group_revision)
+def load_places(connection: sa.Connection, agent_ids: Sequence[str]) -> dict[str, Place]:
+    """Return the groups of some agents; one that is not enrolled is left out."""
+    rows = connection.execute(_SOME_PLACES, {"agent_ids": list(agent_ids)})
+    return {row.agent_id: Place(row.group, row.group_revision) for row in rows}
 
 
 def load_keys(connection: sa.Connection) -> tuple[KeyRow, ...]:
@@ -234,6 +234,8 @@ def read_policy(row: sa.Row[Any]) -> StoredPolicy:
 
 
 _PLACES: Final = sa.select(endpoint_agent.c.agent_id, endpoint_agent.c.group, endpoint_agent.c.group_revision)
+# Made once, as every agent is looked up that is new.
+_SOME_PLACES: Final = _PLACES.where(endpoint_agent.c.agent_id.in_(sa.bindparam("agent_ids", expanding=True)))
 
 
 def _latest_policies(connection: sa.Connection) -> list[StoredPolicy]:

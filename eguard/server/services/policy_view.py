@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from eguard.clock import Clock
 from eguard.fleet.database import Database
 from eguard.fleet.tables import server_counter
-from eguard.server.services.policy_state import Chosen, Place, PolicyState, load_place, load_state
+from eguard.server.services.policy_state import Chosen, Place, PolicyState, load_places, load_state
 from eguard.server.services.revisions import POLICY_REVISION
 
 #: How old the view may be. What another server or the command line committed is in force here after so long at most.
@@ -87,14 +87,15 @@ class PolicyView:
 
     def place(self, state: PolicyState, agent_id: str) -> Place:
         """Return where an agent is; one that enrolled since the state was read is looked up and remembered."""
-        place = state.places.get(agent_id)
-        if place is None:
+        return self.places(state, [agent_id])[0]
+
+    def places(self, state: PolicyState, agent_ids: Sequence[str]) -> list[Place]:
+        """Return where several agents are, with one query for those that are not in memory yet."""
+        unknown = sorted({agent_id for agent_id in agent_ids if agent_id not in state.places})
+        if unknown:
             with self._database.read() as connection:
-                place = load_place(connection, agent_id)
-            if place is None:
-                return _NOWHERE
-            state.places[agent_id] = place
-        return place
+                state.places.update(load_places(connection, unknown))
+        return [state.places.get(agent_id, _NOWHERE) for agent_id in agent_ids]
 
     def known_revision(self, agent_id: str) -> int | None:
         """Return the agent's revision as far as memory has it, without asking the database."""

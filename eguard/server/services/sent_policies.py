@@ -65,7 +65,13 @@ class SentPolicies:
 
     def revision_for(self, agent_id: str) -> int:
         """Return the revision that an agent is sent."""
-        return self._view.chosen(agent_id).revision
+        return self.revisions_for([agent_id])[0]
+
+    def revisions_for(self, agent_ids: Sequence[str]) -> list[int]:
+        """Return the revisions that several agents are sent."""
+        state = self._view.state()
+        places = self._view.places(state, agent_ids)
+        return [state.chosen(*each).revision for each in zip(agent_ids, places, strict=True)]
 
     def payload_for(self, agent_id: str) -> PolicyPayload:
         """Return what an agent is sent, before it is signed."""

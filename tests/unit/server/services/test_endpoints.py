@@ -24,7 +24,7 @@ def endpoints(fleet_database, fleet_clock):
     return Endpoints(
         fleet_database,
         fleet_clock,
-        revision_for=len,
+        revisions_for=lambda names: [len(name) for name in names],
         pending_commands=lambda connection, names, now: dict.fromkeys(names, 3),  # noqa: ARG005 - its signature
     )
 

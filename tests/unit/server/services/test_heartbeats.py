@@ -2,13 +2,15 @@
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from eguard.clock import SimulatedClock
 from eguard.fleet.store import FleetStore
-from eguard.fleet.tables import endpoint_agent
+from eguard.fleet.tables import endpoint_agent, endpoint_incarnation
 from eguard.fleet.voters import hour_of
 from eguard.server.principal import Principal, Role
-from eguard.server.services.heartbeats import Heartbeats
+from eguard.server.services.heartbeats import Beat, Heartbeats
 from eguard.wire.control import Heartbeat
 
 HOUR = 3600.0
@@ -67,3 +69,35 @@ def test_uploads_are_signs_of_life_and_no_heartbeats(tmp_path, clock):
         with store.database.read() as connection:
             row = connection.execute(sa.select(endpoint_agent)).mappings().one()
     assert (row["last_heartbeat"], row["heard_hours"], row["heard_hour"]) == (clock.now(), 0, None)
+
+
+def lives_after(groups, *, one_by_one):
+    """Return agents and incarnations of an empty database after groups of (agent, incarnation)."""
+    with FleetStore.create("sqlite://") as store:
+        heartbeats = Heartbeats(store.database, SimulatedClock(START))
+        for group in groups:
+            beats = [
+                Beat(
+                    Principal(name, Role.AGENT),
+                    Heartbeat(agent_id=name, incarnation=life, agent_version="1", baseline_status="active"),
+                )
+                for name, life in group
+            ]
+            for part in [[beat] for beat in beats] if one_by_one else [beats]:
+                heartbeats.take_all(part)
+        agent = endpoint_agent.c
+        seen = sa.select(
+            agent.agent_id, agent.incarnation, agent.incarnation_ordinal, agent.cloned_at, agent.enrolled_at
+        )
+        with store.database.read() as connection:
+            return (
+                sorted(tuple(row) for row in connection.execute(seen)),
+                sorted(tuple(row) for row in connection.execute(sa.select(endpoint_incarnation))),
+            )
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("XYZ")), min_size=1, max_size=6), max_size=4))
+@example([[("a", "X"), ("a", "Y"), ("a", "X")]])
+@settings(max_examples=40, deadline=None)
+def test_a_group_leaves_what_its_heartbeats_leave_one_after_the_other(groups):
+    assert lives_after(groups, one_by_one=False) == lives_after(groups, one_by_one=True)
