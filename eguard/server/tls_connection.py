@@ -58,7 +58,9 @@ class TlsConnection(asyncio.Transport):
         "_above",
         "_backlog",
         "_discarded_bytes",
+        "_file",
         "_handshakes",
+        "_is_blocked",
         "_is_paused",
         "_is_writing_paused",
         "_loop",
@@ -78,11 +80,15 @@ class TlsConnection(asyncio.Transport):
         self._handshakes = handshakes
         self._loop = handshakes.loop
         self._socket = accepted
+        # The loop is told numbers, not sockets: where it does not know one it makes an error message of it, and to
+        # describe a socket takes two calls of the system.
+        self._file = accepted.fileno()
         self._make_protocol = make_protocol
         self._above: asyncio.Protocol | None = None
         self._tls: ssl.SSLSocket | None = None
         self._stage = Stage.HANDSHAKE
         self._backlog: bytearray | None = None
+        self._is_blocked = False
         self._is_paused = False
         self._is_writing_paused = False
         self._discarded_bytes = 0
@@ -91,7 +97,7 @@ class TlsConnection(asyncio.Transport):
         #: When it began to wait for its turn, 0 while it does not.
         self.queued_at = 0.0
         self._timer: asyncio.TimerHandle | None = self._loop.call_at(self.expires_at, self._expire)
-        self._loop.add_reader(accepted, self._await_turn)
+        self._loop.add_reader(self._file, self._await_turn)
 
     # The handshake.
 
@@ -106,17 +112,17 @@ class TlsConnection(asyncio.Transport):
                 )
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            self._loop.add_reader(self._socket, self._await_turn)
+            self._loop.add_reader(self._file, self._await_turn)
         except ssl.SSLWantWriteError:
-            self._loop.add_writer(self._socket, self._await_turn)
+            self._loop.add_writer(self._file, self._await_turn)
         except (OSError, ValueError) as error:
             self._lose(error)
         else:
             self._open()
 
     def _await_turn(self) -> None:
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        self._loop.remove_reader(self._file)
+        self._loop.remove_writer(self._file)
         self._handshakes.enter(self, is_first=self._tls is None)
 
     def _expire(self) -> None:
@@ -132,7 +138,7 @@ class TlsConnection(asyncio.Transport):
         self._cancel_timer()
         self._above = self._make_protocol()
         self._above.connection_made(self)
-        self._loop.add_reader(self._socket, self._read)
+        self._loop.add_reader(self._file, self._read)
         self._read()  # what came together with the handshake's end
 
     # What the protocol above calls.
@@ -154,24 +160,30 @@ class TlsConnection(asyncio.Transport):
         """Leave what arrives with the kernel."""
         if self.is_reading():
             self._is_paused = True
-            self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self._file)
 
     def resume_reading(self) -> None:
         """Take in what arrives again."""
         if self._is_paused and self._stage is Stage.OPEN:
             self._is_paused = False
-            self._loop.add_reader(self._socket, self._read)
+            self._loop.add_reader(self._file, self._read)
             self._loop.call_soon(self._read)  # OpenSSL may hold something already
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Encrypt and send; what the client does not take yet is kept."""
+        """Encrypt and send; what the client does not take yet is kept.
+
+        A short text waits until whoever runs now has come to an end: the head of an answer goes out with its body, in
+        one record and one packet.
+        """
         if self._stage is not Stage.OPEN or not data:
             return
         if self._backlog is None:
             self._backlog = bytearray(data)
-            self._write_some()
+            self._loop.call_soon(self._write_some)
         else:
             self._backlog += data
+        if len(self._backlog) >= _RECORD_BYTES:
+            self._write_some()
         if self._backlog is not None and len(self._backlog) > HIGH_WATER_BYTES and not self._is_writing_paused:
             self._is_writing_paused = True
             if self._above is not None:
@@ -188,7 +200,7 @@ class TlsConnection(asyncio.Transport):
         elif self._stage is Stage.OPEN:
             self._stage = Stage.CLOSING
             if self._is_paused:
-                self._loop.add_reader(self._socket, self._read)
+                self._loop.add_reader(self._file, self._read)
             self._give_up_later()
             if self._backlog is None:
                 self._say_goodbye()
@@ -209,6 +221,8 @@ class TlsConnection(asyncio.Transport):
                 piece = self._tls.recv(_RECORD_BYTES)
                 is_over = not piece
                 pieces.append(piece)
+                if len(piece) < _RECORD_BYTES and not self._tls.pending():
+                    break  # most likely that was all; if not, the loop says so
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
         except OSError as raised:
@@ -240,11 +254,11 @@ class TlsConnection(asyncio.Transport):
         if self._backlog is None or self._stage is Stage.CLOSED:
             self._lose(None)
         else:
-            self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self._file)
 
     def _write_some(self) -> None:
         backlog, tls = self._backlog, self._tls
-        if backlog is None or tls is None:
+        if backlog is None or tls is None or self._is_blocked:
             return
         sent = 0
         try:
@@ -253,19 +267,25 @@ class TlsConnection(asyncio.Transport):
                     sent += tls.send(view[sent : sent + _RECORD_BYTES])
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             del backlog[:sent]
-            self._loop.add_writer(self._socket, self._write_some)
+            self._is_blocked = True
+            self._loop.add_writer(self._file, self._write_on)
         except OSError as error:
             self._lose(error)
             return
         else:
             self._backlog = None
-            self._loop.remove_writer(self._socket)
             if self._stage is Stage.CLOSING:
                 self._say_goodbye()
         if self._is_writing_paused and self.get_write_buffer_size() <= LOW_WATER_BYTES:
             self._is_writing_paused = False
             if self._above is not None:
                 self._above.resume_writing()
+
+    def _write_on(self) -> None:
+        """Go on, as the client took something."""
+        self._loop.remove_writer(self._file)
+        self._is_blocked = False
+        self._write_some()
 
     # The end.
 
@@ -296,8 +316,8 @@ class TlsConnection(asyncio.Transport):
             return
         self._stage = Stage.CLOSED
         self._cancel_timer()
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        self._loop.remove_reader(self._file)
+        self._loop.remove_writer(self._file)
         with contextlib.suppress(OSError):
             self._socket.close()
         self._backlog = None
