@@ -24,6 +24,7 @@ from eguard.simulate.load.remote import RemoteServer, remote_place
 
 #: Objects made between two collections of the youngest: almost all die at once.
 _GC_THRESHOLD: Final = 100_000
+_REPORTED: Final = 100
 
 Progress = Callable[[str, int, int], None]
 
@@ -78,6 +79,8 @@ def run_load(
             place = opened.enter_context(remote_place(root.resolve(), options, server, progress))
         tls = ClientTls(place.authority, root / "agent-connecting.pem")
         opened.callback(tls.close)
+        if options.is_polling:
+            _prepare(tls, place, options, progress)
         measures = Measures()
         around = Surroundings(options, place.target, tls, place.wallet, bodies, measures, first_life=place.life)
         gc.collect()
@@ -97,6 +100,14 @@ def run_load(
         if place.settings is not None:
             report["database"] = database_counts(place.settings)
     return report
+
+
+def _prepare(tls: ClientTls, place: Place, options: LoadOptions, progress: Progress | None) -> None:
+    """Make the TLS of agents that stay before the load begins."""
+    for number in range(options.agents):
+        tls.prepare(number, place.wallet[number])
+        if progress is not None and (number + 1) % _REPORTED == 0:
+            progress("preparing connections", number + 1, options.agents)
 
 
 async def _run(around: Surroundings, place: Place, watch: Watch | None) -> Course:

@@ -97,7 +97,8 @@ def name_of(writer):
     return names.get_values_for_type(x509.DNSName)[0]
 
 
-def test_every_connection_shows_its_own_certificate_though_all_share_a_context(ground):
+@pytest.mark.parametrize("is_prepared", [False, True], ids=["shared context", "own contexts"])
+def test_every_connection_shows_its_own_certificate(ground, is_prepared):
     async def answer(reader, writer):
         async for _ in requests(reader):
             name = name_of(writer).encode()
@@ -107,8 +108,13 @@ def test_every_connection_shows_its_own_certificate_though_all_share_a_context(g
         names = [f"agent-{number}" for number in range(20)]
         connections = [AgentConnection(target, tls) for _ in names]
         identities = [ground.identity(name) for name in names]
+        if is_prepared:
+            for number, identity in enumerate(identities):
+                tls.prepare(number, identity)
+            identities = [b""] * len(names)
         # At the same time: handshakes of all are under way when the next one's certificate is loaded.
-        await asyncio.gather(*(each.open(identity, 0) for each, identity in zip(connections, identities, strict=True)))
+        opening = zip(connections, identities, range(len(names)), strict=True)
+        await asyncio.gather(*(each.open(identity, number) for each, identity, number in opening))
         for _ in range(2):
             answers = await asyncio.gather(*(each.ask(REQUEST, 10.0) for each in connections))
             assert [each.body.decode() for each in answers] == names

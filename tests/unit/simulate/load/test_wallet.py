@@ -16,8 +16,8 @@ def test_each_agent_gets_its_own_back(tmp_path):
             wallet.add(key, f"CERTIFICATE {number}\n" * (number + 1))
         assert len(wallet) == 3
         for number, key in reversed(list(enumerate(keys))):
-            pem, _, certificate = wallet[number].partition(b"-----END PRIVATE KEY-----\n")
-            kept = load_pem_private_key(pem + b"-----END PRIVATE KEY-----\n", None)
+            pem, _, certificate = wallet[number].partition(b"-----END EC PRIVATE KEY-----\n")
+            kept = load_pem_private_key(pem + b"-----END EC PRIVATE KEY-----\n", None)
             assert kept.private_numbers() == key.private_numbers()
             assert certificate == f"CERTIFICATE {number}\n".encode() * (number + 1)
         with pytest.raises(IndexError):
