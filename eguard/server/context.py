@@ -23,6 +23,8 @@ from eguard.fleet.store import FleetStore
 from eguard.server.gathering import Gathering
 from eguard.server.principal import Principal
 from eguard.server.services.audit import record
+from eguard.server.services.seed_pages import EncodedPage, PageWish
+from eguard.server.services.sent_policies import Controls
 from eguard.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ CONTROL_THREADS: Final = 16
 HEARTBEATS_AT_ONCE: Final = 64
 CERTIFICATES_AT_ONCE: Final = 256
 POLICIES_AT_ONCE: Final = 32
+CONTROLS_AT_ONCE: Final = 256
+PAGES_AT_ONCE: Final = 64
 BULK_THREADS: Final = 8
 #: Bodies that may wait for a thread; the next one is told to come back.
 BULK_QUEUE: Final = 512
@@ -74,7 +78,7 @@ class ServerContext:
     ----------
     settings, clock, database, store
         What the parts are made of.
-    heartbeats, certificate_states, signed_policies
+    heartbeats, certificate_states, signed_policies, controls, seed_pages
         What agents ask for by the thousand, answered many at a time.
     the others
         Services, one a noun, as `eguard.server.assembly` puts them together.
@@ -110,6 +114,8 @@ class ServerContext:
     heartbeats: Gathering[Beat, HeartbeatAnswer] = field(init=False, repr=False)
     certificate_states: Gathering[str, CertificateState] = field(init=False, repr=False)
     signed_policies: Gathering[str, SignedPolicy] = field(init=False, repr=False)
+    controls: Gathering[str, Controls] = field(init=False, repr=False)
+    seed_pages: Gathering[PageWish, EncodedPage] = field(init=False, repr=False)
     _control: CapacityLimiter | None = field(default=None, repr=False)
     _bulk: CapacityLimiter | None = field(default=None, repr=False)
 
@@ -117,6 +123,8 @@ class ServerContext:
         self.heartbeats = Gathering(self.control, self.endpoints.heartbeats, HEARTBEATS_AT_ONCE)
         self.certificate_states = Gathering(self.control, self.certificates.states_of, CERTIFICATES_AT_ONCE)
         self.signed_policies = Gathering(self.control, self.policies.signed_for_all, POLICIES_AT_ONCE)
+        self.controls = Gathering(self.control, self.policies.controls_for_all, CONTROLS_AT_ONCE)
+        self.seed_pages = Gathering(self.control, self.fleet.pages, PAGES_AT_ONCE)
 
     async def control(
         self, work: Callable[_Arguments, _Result], *args: _Arguments.args, **named: _Arguments.kwargs

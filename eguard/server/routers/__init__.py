@@ -55,6 +55,7 @@ DirectRoute = Callable[[Request, ServerContext], Awaitable[Response | None]]
 #: withheld. Where it returns nothing the ordinary way is gone.
 DIRECT_ROUTES: Final[Mapping[tuple[str, str], DirectRoute]] = {
     ("POST", f"{baseline.router.prefix}/baseline/batch"): baseline.take_batch_directly,
+    ("GET", f"{baseline.router.prefix}/baseline/fleet"): baseline.fetch_fleet_directly,
     ("POST", f"{endpoint.router.prefix}/heartbeat"): endpoint.heartbeat_directly,
     ("GET", f"{policy.router.prefix}/policy"): policy.get_policy_directly,
 }

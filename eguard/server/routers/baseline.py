@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
+from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Query
 from msgspec import Meta, Struct
@@ -13,8 +15,11 @@ from eguard.errors import ServerRefusalError
 from eguard.server.bodies import answer, body_schema, read_body, read_bytes
 from eguard.server.context import Ctx, ServerContext
 from eguard.server.identity import Admin, Agent, AgentOrAnalyst, Analyst, check_claim, is_agent, responses
-from eguard.server.principal import Role
+from eguard.server.listeners import AGENTS
+from eguard.server.principal import Principal, Role
 from eguard.server.services.fleet import PAGE_ROWS
+from eguard.server.services.seed_pages import PageWish
+from eguard.server.services.sent_policies import Controls
 from eguard.wire.baseline import BaselineBatch, receive_baseline_batch, receive_plain_batch
 from eguard.wire.control import INCARNATION_HEADER, ShortText
 from eguard.wire.fleet import MAX_PAGE_BYTES, FleetRow, ImportSource, check_fleet_rows
@@ -24,6 +29,10 @@ router = APIRouter(prefix="/api/v1/endpoint", tags=["baseline"])
 _MAX_INCARNATION_CHARACTERS = 64
 #: Bodies up to this are read where they arrive, within a millisecond; larger and odd ones in a thread.
 QUICK_BYTES = 131_072
+_MAX_PAGE_ROWS = 1000
+_MAX_CURSOR_CHARACTERS = 512
+#: How agents ask for a page; the cursor's bytes stand for themselves or as ``%XX``.
+_PAGE = re.compile(rb"limit=(?P<limit>[0-9]{1,4})(?:&cursor=(?P<cursor>[^&+;=#]*))?")
 
 
 class AggregateRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,9 +68,7 @@ class ImportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 @router.post("/baseline/batch", openapi_extra=body_schema(BaselineBatch), responses=responses(413))
 async def take_batch(request: Request, context: Ctx, principal: Agent) -> Response:
     """Take an upload: good rows are stored, bad ones named. It is on disk when this is answered."""
-    controls = context.policies.known_controls(principal.name)
-    if controls is None:
-        controls = await context.control(context.policies.controls_for, principal.name)
+    controls = await _controls(context, principal)
     if not controls.upload_enabled:
         context.metrics.count_upload_refusal("baseline_upload_disabled")
         raise ServerRefusalError(403, "baseline_upload_disabled", "the policy has switched uploads off")
@@ -110,21 +117,39 @@ async def aggregate(request: Request, context: Ctx, principal: Admin) -> Respons
 async def fetch_fleet(
     context: Ctx,
     principal: AgentOrAnalyst,
-    limit: Annotated[int, Query(ge=1, le=1000)] = PAGE_ROWS,
-    cursor: Annotated[str, Query(max_length=512)] = "",
+    limit: Annotated[int, Query(ge=1, le=_MAX_PAGE_ROWS)] = PAGE_ROWS,
+    cursor: Annotated[str, Query(max_length=_MAX_CURSOR_CHARACTERS)] = "",
 ) -> Response:
     """Return rows of the current generation in key order; an agent outside the cohort gets none."""
+    return await _fleet_page(context, principal, limit, cursor)
+
+
+async def fetch_fleet_directly(request: Request, context: ServerContext) -> Response | None:
+    """Do what `fetch_fleet` does for an agent that asks the way agents ask; none for everybody else."""
+    asked = _PAGE.fullmatch(request.scope["query_string"])
+    if asked is None or request.scope["state"]["listener"] != AGENTS:
+        return None
+    limit, cursor = int(asked["limit"]), unquote_to_bytes(asked["cursor"] or b"")
+    if not 1 <= limit <= _MAX_PAGE_ROWS or len(cursor) > _MAX_CURSOR_CHARACTERS or not cursor.isascii():
+        return None
+    return await _fleet_page(context, await is_agent(request, context), limit, cursor.decode())
+
+
+async def _fleet_page(context: ServerContext, principal: Principal, limit: int, cursor: str) -> Response:
     is_enabled = True
     if principal.role is Role.AGENT:
-        controls = context.policies.known_controls(principal.name)
-        if controls is None:
-            controls = await context.control(context.policies.controls_for, principal.name)
+        controls = await _controls(context, principal)
         is_enabled = controls.seed_enabled and controls.seed_in_canary
-    page = await context.control(context.fleet.page, limit, cursor, is_enabled=is_enabled)
+    page = await context.seed_pages.ask(PageWish(limit, cursor, is_enabled))
     context.metrics.count_seeds(page.seeded)
     if principal.role is Role.AGENT and is_enabled:
         context.counts.handed_out(principal.name, page.seeded)
     return Response(page.body, media_type="application/json")
+
+
+async def _controls(context: ServerContext, principal: Principal) -> Controls:
+    known = context.policies.known_controls(principal.name)
+    return known if known is not None else await context.controls.ask(principal.name)
 
 
 @router.post("/baseline/fleet/import", openapi_extra=body_schema(ImportRequest), responses=responses(409, 413))

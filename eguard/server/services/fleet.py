@@ -18,10 +18,9 @@ from eguard.server.principal import Principal
 from eguard.server.services.audit import record
 from eguard.server.services.drift import settle_as_adversarial, settle_as_organic, watch_drift
 from eguard.server.services.runbook import Runbook
-from eguard.server.services.seed_pages import EncodedPage, SeedPages
+from eguard.server.services.seed_pages import EncodedPage, PageWish, SeedPages
 from eguard.settings import ServerSettings
-from eguard.wire.bodies import encode_body
-from eguard.wire.fleet import FleetPage, FleetRow, ImportSource
+from eguard.wire.fleet import FleetRow, ImportSource
 
 #: Rows on a page unless a caller asks for fewer or more.
 PAGE_ROWS: Final = 512
@@ -152,12 +151,9 @@ class Fleet:
 
         return Settled(self._store.pin_reference(generation, self._audit(principal, "fleet.approve", settle)), resolved)
 
-    def page(self, limit: int, cursor: str, *, is_enabled: bool) -> EncodedPage:
-        """Return rows of the current generation after the key `cursor`; none at all while seeds are switched off."""
-        if is_enabled:
-            return self._pages.page(limit, cursor)
-        page = FleetPage(seeded=0, generation=self._store.current_generation(), seed_enabled=False, fleet_baselines=[])
-        return EncodedPage(0, encode_body(page))
+    def pages(self, wishes: Sequence[PageWish]) -> list[EncodedPage]:
+        """Return pages of the current generation."""
+        return self._pages.pages(wishes)
 
     def _audit(
         self, principal: Principal, action: str, act: Callable[[sa.Connection], dict[str, Any]]

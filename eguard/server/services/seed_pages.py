@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from eguard.fleet.store import FleetStore
@@ -16,6 +17,14 @@ from eguard.wire.fleet import FleetPage
 
 #: Together; the longest used are forgotten first.
 MAX_KEPT_BYTES: Final = 4_194_304
+
+
+class PageWish(NamedTuple):
+    """Which page somebody asks for; nobody gets rows while seeds are switched off for it."""
+
+    limit: int
+    cursor: str = ""
+    is_enabled: bool = True
 
 
 class EncodedPage(NamedTuple):
@@ -44,9 +53,12 @@ class SeedPages:
         self._pages: OrderedDict[tuple[int, str], EncodedPage] = OrderedDict()
         self._kept_bytes = 0
 
-    def page(self, limit: int, cursor: str) -> EncodedPage:
-        """Return the rows of the current generation after the key `cursor`, at most `limit`."""
+    def pages(self, wishes: Sequence[PageWish]) -> list[EncodedPage]:
+        """Return rows of the current generation after the key that each wish names, at most as many as it says."""
         current = self._store.current_generation()
+        return [self._page(wish.limit, wish.cursor, current) if wish.is_enabled else _empty(current) for wish in wishes]
+
+    def _page(self, limit: int, cursor: str, current: int) -> EncodedPage:
         with self._lock:
             found = self._pages.get((limit, cursor)) if current == self._generation else None
             if found is not None:
@@ -76,3 +88,8 @@ class SeedPages:
             self._kept_bytes += len(page.body)
             while self._kept_bytes > self._max_kept_bytes:
                 self._kept_bytes -= len(self._pages.popitem(last=False)[1].body)
+
+
+def _empty(generation: int) -> EncodedPage:
+    page = FleetPage(seeded=0, generation=generation, seed_enabled=False, fleet_baselines=[])
+    return EncodedPage(0, encode_body(page))

@@ -51,7 +51,13 @@ class SentPolicies:
 
     def controls_for(self, agent_id: str) -> Controls:
         """Return what the server lets an agent do, as of at most half a second ago."""
-        return _controls(agent_id, self._view.chosen(agent_id))
+        return self.controls_for_all([agent_id])[0]
+
+    def controls_for_all(self, agent_ids: Sequence[str]) -> list[Controls]:
+        """Return what the server lets several agents do."""
+        state = self._view.state()
+        places = self._view.places(state, agent_ids)
+        return [_controls(each, state.chosen(each, place)) for each, place in zip(agent_ids, places, strict=True)]
 
     def may_seed(self, agent_id: str) -> bool:
         """Tell whether an agent may take seeds now."""
