@@ -12,7 +12,7 @@ from eguard.simulate.load.answers import Answer
 from eguard.simulate.load.bodies import UploadBodies
 from eguard.simulate.load.connection import AgentConnection, ClientTls, LoadFailureError, Target
 from eguard.simulate.load.measures import Measures
-from eguard.simulate.load.options import POLL_SECONDS, LoadOptions
+from eguard.simulate.load.options import POLL_SECONDS, LoadOptions, life_name
 from eguard.simulate.load.requests import checked, get, get_page, post, read_beat, read_page, read_policy, read_result
 from eguard.simulate.load.wallet import Wallet
 from eguard.wire.bodies import encode_body
@@ -282,7 +282,7 @@ class SimulatedAgent:
         return answer
 
     def _incarnation(self) -> str:
-        return f"life-{self.incarnation}"
+        return life_name(self.incarnation)
 
     def note_failure(self, failure: LoadFailureError) -> None:
         """Count what went wrong, under what the agent was doing."""

@@ -128,3 +128,8 @@ class LoadOptions:
     def agent_id(self, number: int) -> str:
         """Return the name of an agent."""
         return f"{self.prefix}-{number:06d}"
+
+
+def life_name(number: int) -> str:
+    """Return what an agent calls its incarnation of this number."""
+    return f"life-{number}"

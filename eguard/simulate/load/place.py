@@ -20,11 +20,13 @@ from eguard.server.context import ServerContext
 from eguard.server.pki.files import pki_folder
 from eguard.server.principal import Principal, Role
 from eguard.server.services.bulk_certificates import GROUP, BulkCertificates
+from eguard.server.services.heartbeats import Beat
 from eguard.settings import ServerSettings
 from eguard.simulate.load.connection import Target
-from eguard.simulate.load.options import LoadOptions
+from eguard.simulate.load.options import LoadOptions, life_name
 from eguard.simulate.load.wallet import Wallet, new_keys
 from eguard.simulate.loop.programs import Service
+from eguard.wire.control import Heartbeat
 from eguard.wire.fleet import FleetRow
 
 Progress = Callable[[str, int, int], None]
@@ -94,6 +96,8 @@ def own_place(
         with FleetStore.create(settings.fleet_url) as store:
             context = assemble(settings, store, SystemClock())
             issue_all(context, wallet, options, progress)
+            if not options.is_polling:
+                introduce_all(context, options, progress)
             context.fleet.import_rows(_CONSOLE, seeds, "load-test", "seeds for a load test")
             token = context.access.tokens.create(_CONSOLE, "load-test", Role.ADMIN).secret
         cap = max(_DEFAULT_CONNECTIONS, options.connections + _SPARE)
@@ -137,6 +141,29 @@ def issue_all(context: ServerContext, wallet: Wallet, options: LoadOptions, prog
             wallet.add(key, issued.pem)
         if progress is not None:
             progress("issuing certificates", len(wallet), total)
+
+
+def introduce_all(context: ServerContext, options: LoadOptions, progress: Progress | None) -> None:
+    """Have the server hear of every agent: those that come every quarter of an hour have been there before."""
+    for start in range(0, options.agents, GROUP):
+        numbers = range(start, min(start + GROUP, options.agents))
+        names = [options.agent_id(number) for number in numbers]
+        context.endpoints.heartbeats([Beat(Principal(name, Role.AGENT), _first_heartbeat(name)) for name in names])
+        if progress is not None:
+            progress("introducing agents", numbers.stop, options.agents)
+
+
+def _first_heartbeat(agent_id: str) -> Heartbeat:
+    return Heartbeat(
+        agent_id=agent_id,
+        incarnation=life_name(1),
+        agent_version="load",
+        policy_revision=0,
+        baseline_status="active",
+        cpu_fraction=0.01,
+        rss_bytes=80_000_000,
+        events_total=0,
+    )
 
 
 def sources_for(connections: int) -> tuple[str, ...]:

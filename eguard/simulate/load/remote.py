@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from eguard.agent.control.client import ControlClient
 from eguard.agent.control.credentials import server_address, trusting_context
 from eguard.simulate.load.connection import Target
-from eguard.simulate.load.options import LoadOptions
+from eguard.simulate.load.options import LoadOptions, life_name
 from eguard.simulate.load.place import Place, sources_for
 from eguard.simulate.load.wallet import Wallet, WalletIndex, new_keys, read_index, write_index
 from eguard.wire.agent_name import certificate_name
@@ -82,7 +82,7 @@ def _enrol_missing(
                 numbers = range(len(wallet), min(len(wallet) + _GROUP, options.agents))
                 keys = list(new_keys(len(numbers)))
                 requests = [
-                    _request(key, options.agent_id(number), f"life-{1000 * uses}", server.token)
+                    _request(key, options.agent_id(number), life_name(1000 * uses), server.token)
                     for key, number in zip(keys, numbers, strict=True)
                 ]
                 answers = pool.map(lambda each: client.post("/endpoint/enroll", each, EnrolmentAnswer), requests)
