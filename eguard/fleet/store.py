@@ -22,6 +22,7 @@ from eguard.fleet.ingest import Upload, take_uploads
 from eguard.fleet.kernel import AggregationRules
 from eguard.fleet.registration import register_agent
 from eguard.fleet.retention import purge_baselines
+from eguard.fleet.schema import HEAD_REVISION, stored_revision
 from eguard.fleet.tables import endpoint_agent
 from eguard.wire.baseline import BaselineRow, ReceivedBatch, RowRejection, UpsertResult
 from eguard.wire.fleet import FleetRow, ImportSource
@@ -99,9 +100,11 @@ class FleetStore:
         FleetStoreError
             The database was made by a later version.
         """
-        from eguard.fleet.migrations import upgrade  # noqa: PLC0415 - the migration tool takes long to load
-
         with self._database.write() as connection:
+            if stored_revision(connection) == HEAD_REVISION:
+                return HEAD_REVISION
+            from eguard.fleet.migrations import upgrade  # noqa: PLC0415 - takes long to load, and 11 MiB
+
             return upgrade(connection, self._clock.now())
 
     def register_agent(self, agent_id: str, incarnation: str, *, at: float | None = None) -> int:

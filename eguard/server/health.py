@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from eguard.errors import EguardError
-from eguard.fleet.migrations import current_revision, head_revision
+from eguard.fleet.schema import HEAD_REVISION, stored_revision
 from eguard.server.context import ServerContext
 from eguard.server.pki.files import pki_folder
 from eguard.server.pki.folder import PkiFolder
@@ -36,7 +36,7 @@ def _outcomes(context: ServerContext) -> Iterator[Check]:
     found: str | None = None
     try:
         with context.database.read() as connection:
-            found = current_revision(connection)
+            found = stored_revision(connection)
         yield Check("database", ok=True)
     except EguardError as error:
         context.metrics.count_database_error(str(error.context.get("reason", "unknown")))
@@ -45,11 +45,11 @@ def _outcomes(context: ServerContext) -> Iterator[Check]:
         )
         yield Check("migrations", ok=False, detail="unknown while the database does not answer")
     else:
-        is_current = found == head_revision()
+        is_current = found == HEAD_REVISION
         yield Check(
             "migrations",
             ok=is_current,
-            detail="" if is_current else f"the tables are at {found or 'nothing'}, not at {head_revision()}",
+            detail="" if is_current else f"the tables are at {found or 'nothing'}, not at {HEAD_REVISION}",
             remedy="" if is_current else "Run `eguard server migrate`.",
         )
     yield _attempt(

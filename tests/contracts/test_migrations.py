@@ -14,6 +14,7 @@ from eguard.clock import SimulatedClock
 from eguard.errors import FleetStoreError
 from eguard.fleet import FleetStore, migrations
 from eguard.fleet.database import Database
+from eguard.fleet.schema import HEAD_REVISION, stored_revision
 from eguard.fleet.tables import metadata, policy, server_counter
 from eguard.wire import BaselineRow
 
@@ -93,8 +94,9 @@ def declarations(database):
 
 
 def test_the_migrated_tables_are_those_that_the_code_declares(database, request, tmp_path):
-    assert migrate(database) == migrations.head_revision()
+    assert migrate(database) == migrations.head_revision() == HEAD_REVISION
     with database.write() as connection:
+        assert stored_revision(connection) == migrations.current_revision(connection) == HEAD_REVISION
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
     if database.dialect_name == "sqlite":
@@ -153,6 +155,7 @@ def test_there_is_a_way_back(database):
     assert declarations(database) == {}
     with database.read() as connection:
         assert migrations.current_revision(connection) is None
+        assert stored_revision(connection) is None
     migrate(database)
     with database.read() as connection:
         assert migrations.current_revision(connection) == migrations.head_revision()

@@ -3,6 +3,5 @@
 from eguard.server.sinks.message import Message, Sink
 from eguard.server.sinks.opening import open_sinks
 from eguard.server.sinks.syslog import SyslogSink
-from eguard.server.sinks.webhook import WebhookSink
 
-__all__ = ["Message", "Sink", "SyslogSink", "WebhookSink", "open_sinks"]
+__all__ = ["Message", "Sink", "SyslogSink", "open_sinks"]

@@ -8,7 +8,6 @@ from pathlib import Path
 from eguard.errors import ConfigError
 from eguard.server.sinks.message import Sink
 from eguard.server.sinks.syslog import SyslogSink
-from eguard.server.sinks.webhook import WebhookSink
 from eguard.settings import ServerSettings
 
 
@@ -24,6 +23,8 @@ def open_sinks(settings: ServerSettings) -> tuple[Sink, ...]:
     url, receiver = settings.notify_webhook_url.get_secret_value(), settings.notify_syslog
     authority = _authority(settings.notify_ca) if url or receiver else None
     if url:
+        from eguard.server.sinks.webhook import WebhookSink  # noqa: PLC0415 - an HTTP client that few servers need
+
         sinks.append(
             WebhookSink(
                 url,

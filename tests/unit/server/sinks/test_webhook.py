@@ -9,7 +9,7 @@ import traceback
 import pytest
 
 from eguard.errors import ConfigError, NotificationError
-from eguard.server.sinks import WebhookSink
+from eguard.server.sinks.webhook import WebhookSink
 
 NOW = 1_772_000_100.9
 SECRET = "canary-webhook-secret"
