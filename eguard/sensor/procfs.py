@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from eguard.sensor.names import decode_command_line, decode_name
@@ -56,6 +57,14 @@ def parse_stat(raw: bytes) -> ProcessStat:
     return ProcessStat(decode_name(raw[opened + 1 : closed]), fields[0].decode(), int(fields[_PARENT_FIELD]))
 
 
+def read_parent(pid: int) -> int:
+    """Return the number of a process's parent; 0 if it has none, or is gone."""
+    try:
+        return parse_stat(_read(f"/proc/{pid}/stat", _STAT_BYTES)).parent_pid
+    except (OSError, ValueError):
+        return 0
+
+
 def read_process(pid: int) -> ProcessFacts | None:
     """Ask /proc for a process; None if it is gone (or was never there)."""
     folder = f"/proc/{pid}"
@@ -68,10 +77,20 @@ def read_process(pid: int) -> ProcessFacts | None:
     return ProcessFacts(pid, stat.parent_pid, stat.comm, uid, command_line, _image_path(folder))
 
 
+def has_processes() -> bool:
+    """Return whether this system shows its processes in /proc as Linux does."""
+    return Path("/proc/self/comm").exists()
+
+
+def process_ids() -> set[int]:
+    """Return the numbers of the processes that /proc shows now."""
+    return {int(name) for name in os.listdir("/proc") if name.isdecimal()}  # noqa: PTH208 - names are wanted, not paths
+
+
 def list_processes() -> Iterator[ProcessFacts]:
     """Iterate over every process that /proc shows now."""
-    for name in os.listdir("/proc"):  # noqa: PTH208 - names are wanted, not paths
-        if name.isdecimal() and (facts := read_process(int(name))) is not None:
+    for pid in sorted(process_ids()):
+        if (facts := read_process(pid)) is not None:
             yield facts
 
 

@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from eguard.sensor.procfs import process_ids, read_parent
+
 _SOCKET_LINK: Final = re.compile(r"socket:\[(\d+)\]")
 
 
 def holder_of(inode: int, candidates: Sequence[int] = ()) -> int:
     """Return a process that has the socket open: candidates first, then the youngest; 0 if there is none."""
-    for pid in (*candidates, *sorted(_pids(), reverse=True)):
+    for pid in (*candidates, *sorted(process_ids(), reverse=True)):
         if inode in socket_inodes(pid):
             return pid
     return 0
@@ -22,10 +24,37 @@ def oldest_holders(inodes: Iterable[int]) -> dict[int, int]:
     """Return, by inode, the process with the lowest number that holds it; inodes that nobody holds are left out."""
     wanted = set(inodes)
     found: dict[int, int] = {}
-    for pid in sorted(_pids()) if wanted else ():
+    for pid in sorted(process_ids()) if wanted else ():
         for inode in socket_inodes(pid):
             if inode in wanted:
                 found.setdefault(inode, pid)
+    return found
+
+
+def first_holders(inodes: Iterable[int], candidates: Sequence[int] = ()) -> dict[int, int]:
+    """Return, by inode, who began to hold the socket; inodes that nobody holds are left out.
+
+    Looked at are the candidates, then the youngest, until there is a holder of each: sockets do not stay for long. A
+    socket that is held by a process and by its parent is the parent's, and so on upwards.
+    """
+    wanted = set(inodes)
+    found: dict[int, int] = {}
+    for pid in dict.fromkeys((*candidates, *sorted(process_ids(), reverse=True))) if wanted else ():
+        held = wanted.intersection(socket_inodes(pid))
+        found.update(_heirlooms(pid, held))
+        wanted -= held
+        if not wanted:
+            break
+    return found
+
+
+def _heirlooms(pid: int, inodes: set[int]) -> dict[int, int]:
+    """Return who of a process and its forebears has had each of the sockets first."""
+    found = dict.fromkeys(inodes, pid)
+    while inodes and (parent := read_parent(pid)):
+        inodes = inodes.intersection(socket_inodes(parent))
+        found.update(dict.fromkeys(inodes, parent))
+        pid = parent
     return found
 
 
@@ -43,7 +72,3 @@ def socket_inodes(pid: int) -> Iterator[int]:
             continue
         if link:
             yield int(link[1])
-
-
-def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - names are wanted

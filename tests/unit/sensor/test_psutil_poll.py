@@ -1,5 +1,6 @@
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -7,13 +8,16 @@ import pytest
 from eguard.errors import SensorUnavailableError
 from eguard.events import EventClass
 from eguard.sensor import psutil_poll
+from eguard.sensor.procfs import has_processes
 from eguard.sensor.psutil_poll import PsutilSensor
 
 
-@pytest.fixture
-def sensor():
+@pytest.fixture(params=[True, False], ids=["proc", "portable"])
+def sensor(request):
     pytest.importorskip("psutil")
-    sensor = PsutilSensor("lab", interval_seconds=0.1)
+    if request.param and not has_processes():
+        pytest.skip("there is no /proc")
+    sensor = PsutilSensor("lab", interval_seconds=0.1, reads_proc=request.param)
     sensor.open()
     yield sensor
     sensor.close()
@@ -60,6 +64,35 @@ def test_a_connection_that_stays_is_seen_once_and_on_the_side_that_opened_it(sen
             accepted.close()
 
 
+def test_another_image_in_a_process_is_another_execution(sensor):
+    child = subprocess.Popen(["/bin/sh", "-c", "read line; exec sleep 60"], stdin=subprocess.PIPE)
+    try:
+        first = _gather(sensor, lambda event: event.pid == child.pid and event.comm == "sh")
+        child.stdin.write(b"go\n")
+        child.stdin.close()
+        second = _gather(sensor, lambda event: event.pid == child.pid and event.comm == "sleep")
+    finally:
+        child.kill()
+        child.wait()
+    assert (first.event_class, second.event_class) == (EventClass.PROCESS_EXEC, EventClass.PROCESS_EXEC)
+    assert (second.parent_comm, second.command_line) == (first.parent_comm, "sleep 60")
+    assert second.image_path != first.image_path
+
+
+def test_a_process_that_renames_itself_executes_nothing_and_ends_under_its_last_name(sensor):
+    program = "import sys; input(); open('/proc/self/comm', 'w').write('other'); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) as child:
+        started = _gather(sensor, lambda event: event.pid == child.pid)
+        child.stdin.write("\n")
+        child.stdin.flush()
+        child.stdout.readline()
+        between = [each for _ in range(3) for each in sensor.poll(0.12).rows() if each.pid == child.pid]
+        child.kill()
+    ended = _gather(sensor, lambda event: event.pid == child.pid)
+    assert between == []
+    assert (ended.event_type, ended.comm, ended.parent_comm) == ("exit", "other", started.parent_comm)
+
+
 @pytest.mark.parametrize("years", [10, -10])
 def test_a_step_of_the_calendar_starts_and_ends_no_process(sensor, monkeypatch, years):
     step = years * 365 * 86_400
@@ -85,6 +118,24 @@ def test_a_look_without_news_waits_and_returns_an_empty_batch(sensor, monkeypatc
     started = time.monotonic()
     assert len(sensor.poll(0.05)) == 0
     assert time.monotonic() - started >= 0.05
+
+
+def test_a_sensor_that_is_not_open_says_so_and_may_be_closed():
+    sensor = PsutilSensor("lab")
+    sensor.close()
+    with pytest.raises(SensorUnavailableError, match="not open"):
+        sensor.poll(0.0)
+
+
+def test_a_sensor_that_was_closed_opens_again(sensor):
+    sensor.close()
+    sensor.open()
+    child = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        assert _gather(sensor, lambda event: event.pid == child.pid).comm == "sleep"
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_without_the_package_the_remedy_names_the_extra(monkeypatch):
