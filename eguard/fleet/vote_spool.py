@@ -9,9 +9,10 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from io import BufferedIOBase
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final, NamedTuple, Self, cast
+from typing import Final, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +39,25 @@ class _Run(NamedTuple):
 class _Source(NamedTuple):
     """A file with runs, and the numbers that the keys of its records have here; None if they are the same."""
 
-    file: IO[bytes]
+    file: BufferedIOBase
     runs: list[_Run]
     numbers: NDArray[np.int32] | None
+
+    def count(self, shard: int) -> int:
+        """Return how many votes of a shard there are."""
+        return sum(int(run.bounds[shard + 1] - run.bounds[shard]) for run in self.runs)
+
+    def read(self, shard: int, records: Records) -> None:
+        """Read a shard's votes to where they are wanted: there are several MiB of them."""
+        at = 0
+        for run in self.runs:
+            first, last = int(run.bounds[shard]), int(run.bounds[shard + 1])
+            if last > first:
+                self.file.seek(run.offset + first * VOTE.itemsize)
+                self.file.readinto(records[at : at + last - first].view(np.uint8).data)
+                at += last - first
+        if self.numbers is not None:
+            records["key"] = self.numbers[records["key"]]
 
 
 class SpooledPart(NamedTuple):
@@ -70,7 +87,7 @@ class VoteSpool:
         self._files = ExitStack()
         where = None if folder is None else str(folder)
         temporary = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES, dir=where)  # noqa: SIM115 - the stack closes it
-        self._file = cast("IO[bytes]", self._files.enter_context(temporary))
+        self._file = cast("BufferedIOBase", self._files.enter_context(temporary))
         self._runs: list[_Run] = []
         self._sources = [_Source(self._file, self._runs, None)]
         self._pending: list[Records] = []
@@ -132,7 +149,12 @@ class VoteSpool:
         self._file.write(records[np.argsort(shards, kind="stable")].tobytes())
 
     def _read(self, shard: int) -> Records:
-        return np.concatenate([_read_shard(source, shard) for source in self._sources])
+        counts = [source.count(shard) for source in self._sources]
+        records = np.empty(sum(counts), dtype=VOTE)
+        ends = np.cumsum(counts).tolist()
+        for source, count, end in zip(self._sources, counts, ends, strict=True):
+            source.read(shard, records[end - count : end])
+        return records
 
     def _cut(self, records: Records, electorate: Electorate) -> Iterator[Block]:
         numbers, places = np.unique(records["key"], return_inverse=True)
@@ -141,14 +163,14 @@ class VoteSpool:
         rank = np.empty(len(names), dtype=np.intp)
         rank[order] = np.arange(len(names))
         by_key = rank[places]
-        records = records[np.lexsort((records["voter"], by_key))]
+        in_order = np.lexsort((records["voter"], by_key))
         ends = np.cumsum(np.bincount(by_key, minlength=len(names)))
         first, start = 0, 0
         while first < len(names):
             # As many keys as fit, and at least one.
             last = max(first + 1, int(np.searchsorted(ends, start + BLOCK_VOTES, side="right")))
             end = int(ends[last - 1])
-            part = records[start:end]
+            part = records[in_order[start:end]]
             yield Block(
                 keys=[names[place] for place in order[first:last]],
                 starts=np.append(start, ends[first : last - 1]) - start,
@@ -156,16 +178,3 @@ class VoteSpool:
                 tokens=electorate.tokens[part["voter"]],
             )
             first, start = last, end
-
-
-def _read_shard(source: _Source, shard: int) -> Records:
-    parts = []
-    for run in source.runs:
-        first, last = int(run.bounds[shard]), int(run.bounds[shard + 1])
-        if last > first:
-            source.file.seek(run.offset + first * VOTE.itemsize)
-            parts.append(source.file.read((last - first) * VOTE.itemsize))
-    records = np.frombuffer(bytearray().join(parts), dtype=VOTE)
-    if source.numbers is not None:
-        records["key"] = source.numbers[records["key"]]
-    return records

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar
 
 from eguard.errors import ConfigError
 from eguard.fleet.blocks import Block, BlockResult, aggregate_block
 from eguard.fleet.kernel import AggregationRules
-from eguard.settings import ServerSettings
+
+if TYPE_CHECKING:  # processes of a pool take no settings, and the library behind them weighs 8 MiB in each
+    from eguard.settings import ServerSettings
 
 Engine = Literal["local", "dask"]
 Result = TypeVar("Result")
