@@ -15,7 +15,7 @@ from eguard.clock import Clock
 from eguard.errors import FleetStoreError
 from eguard.fleet.blocks import BlockResult
 from eguard.fleet.changes import clear_marks, end_epoch
-from eguard.fleet.cycle_memory import KeyState, remember
+from eguard.fleet.cycle_memory import KeyState, pieces_of, remember
 from eguard.fleet.cycle_plan import Plan, facts_to_build_on, make_plan
 from eguard.fleet.database import Database
 from eguard.fleet.executors import EngineOptions, Executor, open_executor
@@ -32,7 +32,7 @@ from eguard.fleet.shared_reading import parts_of, read_together
 from eguard.fleet.tables import endpoint_agent, endpoint_baseline
 from eguard.fleet.vote_reader import Electorate, VoteReader
 from eguard.fleet.vote_spool import VoteSpool
-from eguard.fleet.voters import HOUR_SECONDS, voter_conditions
+from eguard.fleet.voters import HOUR_SECONDS
 from eguard.wire.distribution import distribution_from_vector
 
 Progress = Callable[[str, int, int], None]
@@ -124,7 +124,6 @@ class _Cycle:
     now: float
     started: float
     ended_epoch: int
-    electorate: Electorate
     plan: Plan
     agents: int
     aggregates: list[KeyAggregate] = field(default_factory=list)
@@ -212,10 +211,8 @@ def _aggregate(
     with ExitStack() as opened:
         with database.read() as connection:
             electorate = Electorate.read(connection, rules, now)
-            plan = make_plan(connection, rules, electorate, now, is_full=is_full)
-            agents = _count_agents(connection, rules, now)
-            cycle = _Cycle(rules, now, started, ended_epoch, electorate, plan, agents)
-            reader = VoteReader(electorate, now)
+            plan = make_plan(connection, rules, now, is_full=is_full)
+            reader = VoteReader(electorate.numbers, now)
             spool = opened.enter_context(VoteSpool(reader.keys, database.folder))
             parts = parts_of(connection) if plan.full_because and executor.sees_files and database.folder else []
             expected = _count_rows(connection, plan, progress)
@@ -223,9 +220,12 @@ def _aggregate(
                 is_all = plan.full_because is not None
                 portions = reader.all_votes(connection) if is_all else reader.votes_on(connection, plan.keys)
                 _tell(progress, spool.fill(portions), expected)
+            not_met = 0 if plan.full_because else _count_not_met(connection, reader)
+        # The snapshot is let go of: what follows may take its time.
         if parts:
             _tell(progress, read_together(executor, database.address, parts, reader, spool), expected)
-        # The snapshot is let go of: what follows may take its time.
+        agents = int(np.count_nonzero(reader.has_voted)) + not_met
+        cycle = _Cycle(rules, now, started, ended_epoch, plan, agents)
         done = 0
         for found in executor.aggregate(spool.blocks(electorate), rules):
             cycle.add(found)
@@ -235,12 +235,13 @@ def _aggregate(
     return cycle
 
 
-def _count_agents(connection: sa.Connection, rules: AggregationRules, now: float) -> int:
-    """Return how many agents have a vote on any key."""
-    row = endpoint_baseline.c
-    has_vote = sa.exists().where(row.agent_id == endpoint_agent.c.agent_id, row.expires_at > now)
-    query = sa.select(sa.func.count()).select_from(endpoint_agent).where(*voter_conditions(rules, now), has_vote)
-    return int(connection.execute(query).scalar_one())
+def _count_not_met(connection: sa.Connection, reader: VoteReader) -> int:
+    """Return how many agents have a vote, but none on the keys that were read."""
+    row, agent_id = endpoint_baseline.c, endpoint_agent.c.agent_id
+    not_met = [name for name, number in reader.numbers.items() if not reader.has_voted[number]]
+    has_vote = sa.exists().where(row.agent_id == agent_id, row.expires_at > reader.now)
+    query = sa.select(sa.func.count()).select_from(endpoint_agent).where(has_vote)
+    return sum(int(connection.execute(query.where(agent_id.in_(names))).scalar_one()) for names in pieces_of(not_met))
 
 
 def _count_rows(connection: sa.Connection, plan: Plan, progress: Progress | None) -> int:
@@ -284,7 +285,7 @@ def _publish(
             report={**facts_to_build_on(cycle.rules, cycle.now), "report": report.to_dict()},
             replaced=cycle.replaced,
         )
-        remember(connection, cycle.electorate.voters, cycle.states, cycle.replaced)
+        remember(connection, cycle.plan.moved, cycle.states, cycle.replaced)
         clear_marks(connection, cycle.ended_epoch)
         also(connection)
         return report

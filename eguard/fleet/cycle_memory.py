@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
-from eguard.fleet.kernel import KeyTally
-from eguard.fleet.tables import fleet_key_votes, fleet_voter
-from eguard.fleet.vote_reader import Voter
+from eguard.fleet.kernel import AggregationRules, KeyTally
+from eguard.fleet.tables import endpoint_agent, fleet_key_votes, fleet_voter
+from eguard.fleet.voters import voter_conditions
 
 _NAMES_A_QUERY: Final = 500
 
@@ -21,11 +21,56 @@ class KeyState(NamedTuple):
     next_expiry: float
 
 
-def read_voters(connection: sa.Connection) -> dict[str, Voter]:
-    """Return who could vote in the last cycle."""
-    column = fleet_voter.c
-    rows = connection.execute(sa.select(column.agent_id, column.enrolled_at, column.enrolled_with))
-    return {agent_id: Voter(enrolled_at, token) for agent_id, enrolled_at, token in rows}
+class Voter(NamedTuple):
+    """What tells whether an agent's votes may weigh differently than in the last cycle."""
+
+    enrolled_at: float
+    enrolled_with: str | None
+
+
+class MovedVoters(NamedTuple):
+    """How those who may vote differ from those who could in the last cycle.
+
+    Attributes
+    ----------
+    before : int
+        How many could vote in the last cycle.
+    lost : set of str
+        Agents that may not vote any more, or are not there any more.
+    came : dict of str to Voter
+        Agents that may vote, and could not or were enrolled otherwise.
+    are_replaced : bool
+        Whether an agent among them was removed and enrolled anew.
+    """
+
+    before: int
+    lost: set[str]
+    came: dict[str, Voter]
+    are_replaced: bool
+
+
+def find_moved(connection: sa.Connection, rules: AggregationRules, now: float) -> MovedVoters:
+    """Compare who may vote at the time `now` with who could in the last cycle.
+
+    The database compares: of twenty thousand agents few move, and every row that it handed over would cost more than
+    the comparison.
+    """
+    agent, voter = endpoint_agent.c, fleet_voter.c
+    before = int(connection.execute(sa.select(sa.func.count()).select_from(fleet_voter)).scalar_one())
+    may_vote = sa.exists().where(agent.agent_id == voter.agent_id, *voter_conditions(rules, now))
+    lost = set(connection.execute(sa.select(voter.agent_id).where(~may_vote)).scalars())
+    is_new = voter.agent_id.is_(None)
+    is_other = sa.or_(voter.enrolled_at != agent.enrolled_at, voter.enrolled_with.is_distinct_from(agent.enrolled_with))
+    query = (
+        sa.select(agent.agent_id, agent.enrolled_at, agent.enrolled_with, voter.enrolled_at)
+        .select_from(endpoint_agent.outerjoin(fleet_voter, voter.agent_id == agent.agent_id))
+        .where(*voter_conditions(rules, now), sa.or_(is_new, is_other))
+    )
+    came, are_replaced = {}, False
+    for agent_id, enrolled_at, token, earlier in connection.execute(query):
+        came[agent_id] = Voter(enrolled_at, token)
+        are_replaced |= earlier is not None and earlier != enrolled_at
+    return MovedVoters(before, lost, came, are_replaced)
 
 
 def read_states(connection: sa.Connection) -> dict[str, KeyState]:
@@ -44,7 +89,7 @@ def read_states(connection: sa.Connection) -> dict[str, KeyState]:
 
 def remember(
     connection: sa.Connection,
-    voters: Mapping[str, Voter],
+    moved: MovedVoters,
     states: Mapping[str, KeyState],
     replaced: Collection[str] | None,
 ) -> None:
@@ -53,14 +98,15 @@ def remember(
     Parameters
     ----------
     connection : sqlalchemy.Connection
-    voters : mapping of str to Voter
-        Who could vote.
+    moved : MovedVoters
+        How those who could vote differ from the last cycle's. Nobody else wrote since: who publishes meanwhile has
+        this cycle begun anew, and of an agent that was removed meanwhile nothing comes back.
     states : mapping of str to KeyState
         Of the keys that were aggregated.
     replaced : collection of str or None
         These keys; those without a state have no votes any more. None: all keys.
     """
-    _remember_voters(connection, voters)
+    _remember_voters(connection, moved)
     if replaced is None:
         connection.execute(sa.delete(fleet_key_votes))
     else:
@@ -76,17 +122,11 @@ def forget_voter(connection: sa.Connection, agent_id: str) -> None:
     connection.execute(sa.delete(fleet_voter).where(fleet_voter.c.agent_id == agent_id))
 
 
-def _remember_voters(connection: sa.Connection, voters: Mapping[str, Voter]) -> None:
-    before = read_voters(connection)
-    gone = [agent_id for agent_id, voter in before.items() if voters.get(agent_id) != voter]
-    for names in pieces_of(gone):
+def _remember_voters(connection: sa.Connection, moved: MovedVoters) -> None:
+    for names in pieces_of(moved.lost | moved.came.keys()):
         connection.execute(sa.delete(fleet_voter).where(fleet_voter.c.agent_id.in_(names)))
-    new = [
-        {"agent_id": agent_id, **voter._asdict()}
-        for agent_id, voter in sorted(voters.items())
-        if before.get(agent_id) != voter
-    ]
-    if new:
+    if moved.came:
+        new = [{"agent_id": agent_id, **voter._asdict()} for agent_id, voter in sorted(moved.came.items())]
         connection.execute(sa.insert(fleet_voter), new)
 
 

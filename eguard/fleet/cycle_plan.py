@@ -14,11 +14,10 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from eguard.fleet.changes import marked_keys
-from eguard.fleet.cycle_memory import KeyState, pieces_of, read_states, read_voters
+from eguard.fleet.cycle_memory import KeyState, MovedVoters, find_moved, pieces_of, read_states
 from eguard.fleet.generations import current_generation
 from eguard.fleet.kernel import AggregationRules
 from eguard.fleet.tables import endpoint_agent, endpoint_baseline, fleet_generation
-from eguard.fleet.vote_reader import Electorate, Voter
 
 #: How a generation's rows are computed. After a change that moves them the number rises, and none is taken over.
 FORMAT: Final = 1
@@ -43,17 +42,18 @@ class Plan(NamedTuple):
         Those to be aggregated, if not all.
     states : mapping of str to KeyState
         Of the last cycle, for all keys; empty if all are aggregated.
+    moved : MovedVoters
+        Since the last cycle.
     """
 
     generation: int
     full_because: str | None
     keys: frozenset[str]
     states: Mapping[str, KeyState]
+    moved: MovedVoters
 
 
-def make_plan(
-    connection: sa.Connection, rules: AggregationRules, electorate: Electorate, now: float, *, is_full: bool
-) -> Plan:
+def make_plan(connection: sa.Connection, rules: AggregationRules, now: float, *, is_full: bool) -> Plan:
     """Compare the last cycle with how things are now.
 
     Parameters
@@ -61,8 +61,6 @@ def make_plan(
     connection : sqlalchemy.Connection
         In the snapshot that votes are read in.
     rules : AggregationRules
-    electorate : Electorate
-        Who may vote now.
     now : float
         In seconds since the epoch.
     is_full : bool
@@ -70,18 +68,17 @@ def make_plan(
     """
     generation = current_generation(connection)
     reason = "asked" if is_full else _cannot_build_on(connection, generation, rules, now)
+    moved = find_moved(connection, rules, now)
     if reason is None:
-        before = read_voters(connection)
-        moved = _moved(before, electorate.voters)
-        reason = _cannot_tell_keys(connection, moved, before, electorate.voters)
+        reason = _cannot_tell_keys(connection, moved)
     if reason is None:
         states = read_states(connection)
-        keys = marked_keys(connection) | keys_of(connection, moved)
+        keys = marked_keys(connection) | keys_of(connection, moved.lost | moved.came.keys())
         keys |= {key for key, state in states.items() if state.next_expiry <= now}
         if not _are_many(_votes_on(keys, states), _votes_on(states, states)):
-            return Plan(generation, None, frozenset(keys), states)
+            return Plan(generation, None, frozenset(keys), states, moved)
         reason = "many_votes"
-    return Plan(generation, reason, frozenset(), {})
+    return Plan(generation, reason, frozenset(), {}, moved)
 
 
 def facts_to_build_on(rules: AggregationRules, now: float) -> dict[str, Any]:
@@ -102,23 +99,13 @@ def _cannot_build_on(connection: sa.Connection, generation: int, rules: Aggregat
     return "clock_went_back" if report["as_of"] > now else None
 
 
-def _moved(before: Mapping[str, Voter], after: Mapping[str, Voter]) -> set[str]:
-    """Return the agents that gained the vote, lost it, or have it by another token."""
-    return {agent_id for agent_id in before.keys() | after.keys() if before.get(agent_id) != after.get(agent_id)}
-
-
-def _cannot_tell_keys(
-    connection: sa.Connection, moved: set[str], before: Mapping[str, Voter], after: Mapping[str, Voter]
-) -> str | None:
+def _cannot_tell_keys(connection: sa.Connection, moved: MovedVoters) -> str | None:
     """Return why the rows of agents that moved do not lead to all keys concerned, if they do not."""
-    if _are_many(len(moved), len(before)):
+    if _are_many(len(moved.lost) + len(moved.came), moved.before):
         return "many_voters"
     # The rows of an agent that was removed are gone, and with them the names of the keys that it voted on.
-    stayed = moved & before.keys() & after.keys()
-    if any(after[agent_id].enrolled_at != before[agent_id].enrolled_at for agent_id in stayed):
-        return "agents_replaced"
-    lost = moved - after.keys()
-    return "agents_replaced" if _count_known(connection, lost) < len(lost) else None
+    are_gone = _count_known(connection, moved.lost) < len(moved.lost)
+    return "agents_replaced" if moved.are_replaced or are_gone else None
 
 
 def _are_many(some: int, of: int) -> bool:

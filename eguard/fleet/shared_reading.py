@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from eguard.fleet.database import Database
 from eguard.fleet.executors import Executor
 from eguard.fleet.tables import endpoint_baseline
-from eguard.fleet.vote_reader import ROW_NUMBER, Electorate, Voter, VoteReader
+from eguard.fleet.vote_reader import ROW_NUMBER, VoteReader
 from eguard.fleet.vote_spool import SpooledPart, VoteSpool
 
 #: Rows in a part, about.
@@ -49,29 +51,46 @@ def read_together(
     parts : list of range
         By row numbers.
     reader : VoteReader
-        What they read as.
+        What they read as; it is told whose votes they met.
     spool : VoteSpool
         Takes everything in.
     """
     with tempfile.TemporaryDirectory(prefix="eguard-votes-", dir=spool.folder) as folder:
+        agents = list(reader.numbers)
         calls = (
-            (address, rows, reader.electorate.voters, reader.now, Path(folder) / f"{number}.votes")
-            for number, rows in enumerate(parts)
+            (address, rows, agents, reader.now, Path(folder) / f"{number}.votes") for number, rows in enumerate(parts)
         )
-        for part in executor.map(spool_part, calls):
+        for part, has_voted in executor.map(spool_part, calls):
+            reader.has_voted |= has_voted
             spool.adopt(part)
             part.path.unlink()
             yield spool.votes
 
 
-def spool_part(address: str, rows: range, voters: dict[str, Voter], now: float, path: Path) -> SpooledPart:
-    """Read a part of the table into a file. It runs in a process of its own."""
+def spool_part(
+    address: str, rows: range, agents: list[str], now: float, path: Path
+) -> tuple[SpooledPart, NDArray[np.bool_]]:
+    """Read a part of the table into a file, and tell which agents have votes in it. It runs in a process of its own.
+
+    Parameters
+    ----------
+    address : str
+        URL of the database.
+    rows : range
+        By row numbers.
+    agents : list of str
+        Those that may vote, in the order of their numbers.
+    now : float
+        Rows that expired by then are passed over.
+    path : Path
+        Of the file.
+    """
     database = Database(address)
     try:
-        reader = VoteReader(Electorate(voters), now)
+        reader = VoteReader({agent_id: number for number, agent_id in enumerate(agents)}, now)
         with VoteSpool(reader.keys, path.parent) as spool, database.read() as connection:
             for _ in spool.fill(reader.all_votes(connection, rows)):
                 pass
-            return spool.save(path)
+            return spool.save(path), reader.has_voted
     finally:
         database.dispose()

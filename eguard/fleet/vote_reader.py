@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import repeat
-from typing import Any, Final, NamedTuple, cast
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import groupby, repeat
+from operator import itemgetter
+from typing import Any, Final, cast
 
 import msgspec
 import numpy as np
@@ -23,6 +24,9 @@ from eguard.fleet.voters import token_code, vote_rank, voter_conditions
 PORTION_ROWS: Final = 4096
 #: Where a row lies in a table of SQLite.
 ROW_NUMBER: Final[sa.ColumnClause[int]] = sa.literal_column("endpoint_baseline.rowid", sa.BigInteger)
+#: The same table, looked at by key, and where its rows lie.
+_BY_KEY: Final = endpoint_baseline.alias("by_key")
+_ROW_NUMBER_BY_KEY: Final[sa.ColumnClause[int]] = sa.literal_column("by_key.rowid", sa.BigInteger)
 #: Keys that one query asks for by name.
 KEYS_A_QUERY: Final = 200
 #: "2026-03-01 06": what of a stored time tells the hour.
@@ -31,34 +35,33 @@ _HOUR_CHARACTERS: Final = 13
 _Row = tuple[Any, ...]
 
 
-class Voter(NamedTuple):
-    """What tells whether an agent's votes may weigh differently than in the last cycle."""
-
-    enrolled_at: float
-    enrolled_with: str | None
-
-
 class Electorate:
     """The agents that may vote, numbered in the order in which votes of one key are laid out.
 
     Parameters
     ----------
-    voters : dict of str to Voter
-        By agent.
+    enrolled_with : mapping of str to str or None
+        The token that each agent was enrolled with.
+
+    Attributes
+    ----------
+    numbers : dict of str to int
+        By agent, in order.
+    tokens : ndarray of int64, shape (n_agents,)
+        `eguard.fleet.voters.token_code` of each agent.
     """
 
-    def __init__(self, voters: dict[str, Voter]) -> None:
-        self.voters = voters
-        ordered = sorted(voters, key=lambda agent_id: (vote_rank(agent_id), agent_id))
-        self.numbers = {agent_id: number for number, agent_id in enumerate(ordered)}
-        self.tokens = np.array([token_code(voters[agent_id].enrolled_with) for agent_id in ordered], dtype=np.int64)
+    def __init__(self, enrolled_with: Mapping[str, str | None]) -> None:
+        ordered = sorted((vote_rank(agent_id), agent_id) for agent_id in enrolled_with)
+        self.numbers = {agent_id: number for number, (_, agent_id) in enumerate(ordered)}
+        self.tokens = np.array([token_code(enrolled_with[agent_id]) for _, agent_id in ordered], dtype=np.int64)
 
     @classmethod
     def read(cls, connection: sa.Connection, rules: AggregationRules, now: float) -> Electorate:
         """Ask the database who may vote at the time `now`."""
         agent = endpoint_agent.c
-        query = sa.select(agent.agent_id, agent.enrolled_at, agent.enrolled_with).where(*voter_conditions(rules, now))
-        return cls({agent_id: Voter(at, token) for agent_id, at, token in connection.execute(query)})
+        query = sa.select(agent.agent_id, agent.enrolled_with).where(*voter_conditions(rules, now))
+        return cls(dict(connection.execute(query).all()))
 
 
 class KeyNumbers(dict[str, int]):
@@ -106,15 +109,21 @@ class VoteReader:
 
     Parameters
     ----------
-    electorate : Electorate
-        Rows of other agents are passed over.
+    numbers : mapping of str to int
+        Of the agents that may vote; rows of others are passed over.
     now : float
         Rows that expired by then are passed over as well.
+
+    Attributes
+    ----------
+    has_voted : ndarray of bool, shape (n_agents,)
+        Whether a vote of the agent with this number was read.
     """
 
-    def __init__(self, electorate: Electorate, now: float) -> None:
-        self.electorate = electorate
+    def __init__(self, numbers: Mapping[str, int], now: float) -> None:
+        self.numbers = numbers
         self.now = now
+        self.has_voted = np.zeros(len(numbers), dtype=np.bool_)
         self._hours = _Hours()
         self.keys = KeyNumbers()
 
@@ -132,15 +141,21 @@ class VoteReader:
         yield from self._read(connection, query)
 
     def votes_on(self, connection: sa.Connection, process_keys: Collection[str]) -> Iterator[Records]:
-        """Yield the votes on some keys, shard by shard."""
-        by_shard: dict[int, list[str]] = {}
-        for process_key in sorted(process_keys):
-            by_shard.setdefault(key_shard(process_key), []).append(process_key)
-        column = endpoint_baseline.c
-        for shard, names in sorted(by_shard.items()):
-            for start in range(0, len(names), KEYS_A_QUERY):
-                chosen = column.process_key.in_(names[start : start + KEYS_A_QUERY])
-                yield from self._read(connection, self._query().where(column.key_shard == shard, chosen))
+        """Yield the votes on some keys.
+
+        SQLite looks the rows up in the order in which they lie in the table, those of all keys together: it moves
+        through the file once, and reads a page once that has rows of several keys.
+        """
+        named = sorted((key_shard(process_key), process_key) for process_key in process_keys)
+        for start in range(0, len(named), KEYS_A_QUERY):
+            by_shard = groupby(named[start : start + KEYS_A_QUERY], itemgetter(0))
+            names = {shard: [name for _, name in group] for shard, group in by_shard}
+            if connection.dialect.name == "sqlite":
+                chosen = [sa.select(_ROW_NUMBER_BY_KEY).where(*_named(_BY_KEY.c, *each)) for each in names.items()]
+                yield from self._read(connection, self._query().where(ROW_NUMBER.in_(sa.union_all(*chosen))))
+                continue
+            for each in names.items():
+                yield from self._read(connection, self._query().where(*_named(endpoint_baseline.c, *each)))
 
     def _query(self) -> sa.Select[Any]:
         column = endpoint_baseline.c
@@ -162,7 +177,7 @@ class VoteReader:
     def _pack(self, rows: Sequence[_Row]) -> Records:
         keys, agents, vectors, samples, expiries, continuous = zip(*rows, strict=True)
         records = np.empty(len(rows), dtype=VOTE)
-        records["voter"] = np.fromiter(map(self.electorate.numbers.get, agents, repeat(-1)), np.int32, len(rows))
+        records["voter"] = np.fromiter(map(self.numbers.get, agents, repeat(-1)), np.int32, len(rows))
         records["samples"] = samples
         records["probabilities"] = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(-1, N_EVENT_CLASSES)
         hours = [text[:_HOUR_CHARACTERS] for text in expiries]
@@ -173,7 +188,14 @@ class VoteReader:
             records = records[is_vote]
             keys = tuple(key for key, counts in zip(keys, is_vote.tolist(), strict=True) if counts)
         records["key"] = np.fromiter(map(self.keys.__getitem__, keys), np.int32, len(keys))
+        self.has_voted[records["voter"]] = True
         return records
+
+
+def _named(column: sa.ColumnCollection[str, Any], shard: int, names: list[str]) -> Iterator[sa.ColumnElement[bool]]:
+    """Yield what rows on keys of a shard fulfil; the index is by shard first."""
+    yield column.key_shard == shard
+    yield column.process_key.in_(names)
 
 
 def _means(continuous: Sequence[str | None]) -> tuple[list[float], list[float]]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from eguard.clock import SimulatedClock
 from eguard.errors import FleetStoreError
 from eguard.fleet import FleetStore
-from eguard.fleet.cycle_memory import read_states, read_voters
-from eguard.fleet.tables import endpoint_agent, fleet_health
+from eguard.fleet.cycle_memory import read_states
+from eguard.fleet.tables import endpoint_agent, fleet_health, fleet_voter
 from eguard.wire import BaselineRow, ContinuousMoments, Moments, distribution_from_vector
 
 DAY = 86_400.0
@@ -118,7 +118,8 @@ class Twins:
     def _all(store):
         with store.database.read() as connection:
             health = connection.execute(sa.select(fleet_health).order_by(*fleet_health.primary_key)).all()
-            return health, read_states(connection), read_voters(connection)
+            voters = connection.execute(sa.select(fleet_voter).order_by(fleet_voter.c.agent_id)).all()
+            return health, read_states(connection), voters
 
 
 @pytest.fixture(scope="module")

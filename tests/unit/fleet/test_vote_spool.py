@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eguard.fleet.blocks import VOTE
-from eguard.fleet.vote_reader import Electorate, KeyNumbers, Voter
+from eguard.fleet.vote_reader import Electorate, KeyNumbers
 from eguard.fleet.vote_spool import VoteSpool
 
 AGENTS = [f"agent-{number}" for number in range(40)]
@@ -13,7 +13,7 @@ KEYS = [f"p{number:02d}:init" for number in range(60)]
 
 @pytest.fixture
 def electorate():
-    return Electorate({agent: Voter(0.0, f"token-{number % 3}") for number, agent in enumerate(AGENTS)})
+    return Electorate({agent: f"token-{number % 3}" for number, agent in enumerate(AGENTS)})
 
 
 def portions(numbers, electorate, seed, keys=KEYS):
