@@ -112,6 +112,11 @@ class SimulatedAgent:
         return self._around.options.agent_id(self.number)
 
     @property
+    def is_connected(self) -> bool:
+        """Whether it has a connection, as far as it knows."""
+        return self._connection.is_open
+
+    @property
     def is_waiting(self) -> bool:
         """Whether it waits for its policy."""
         return self._doing == "poll" and self._is_counted

@@ -12,7 +12,7 @@ from eguard.simulate.load.gauge import Gauge, OwnGauge
 from eguard.simulate.load.measures import Second
 from eguard.simulate.load.place import Place
 from eguard.simulate.load.schedule import make_schedule
-from eguard.simulate.load.switch import flip
+from eguard.simulate.load.switch import connected_probe, flip
 
 #: How long after its last beginning a phase may take to bring everybody through.
 _LAST_SECONDS: Final = 120.0
@@ -101,13 +101,14 @@ class Course:
     async def _herd(self) -> None:
         """Drop every connection at once, and have everybody come back within a short time."""
         self._measures.phase = "herd"
+        probe = await connected_probe(self._around) if self._options.kill_switch else None
         began = self._loop.time()
         for number, agent in self._agents.items():
             agent.owes_upload = True
             agent.cut(began + float(self._schedule.returns_seconds[number]), is_abrupt=True)
         duties: list[Awaitable[Any]] = [self._all_served(began)]
-        if self._options.kill_switch:
-            duties.append(self._flip(self._options.herd_seconds / 2.0))
+        if probe is not None:
+            duties.append(self._flip(self._options.herd_seconds / 2.0, probe))
         found = await asyncio.gather(*duties)
         self.report["herd"] = found[0]
 
@@ -148,9 +149,10 @@ class Course:
             agent.cut(self._loop.time() + absence.seconds, is_abrupt=False)
         self.report["absences"] = len(self._schedule.absences)
 
-    async def _flip(self, after_seconds: float) -> dict[str, Any]:
+    async def _flip(self, after_seconds: float, probe: SimulatedAgent | None = None) -> dict[str, Any]:
+        probe = probe or await connected_probe(self._around)
         await asyncio.sleep(after_seconds)
-        found = await flip(self._around, self._place, list(self._agents.values()))
+        found = await flip(self._around, self._place, list(self._agents.values()), probe)
         self.report["kill_switch"] = found
         return found
 

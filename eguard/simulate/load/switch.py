@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import ssl
@@ -28,7 +29,17 @@ _POLICY: Final = {
 }
 
 
-async def flip(around: Surroundings, place: Place, agents: Sequence[SimulatedAgent]) -> dict[str, Any]:
+async def connected_probe(around: Surroundings) -> SimulatedAgent:
+    """Return one agent more that is connected before everybody else wants to be: it looks when uploads are refused."""
+    probe = SimulatedAgent(around, around.options.agents)
+    with contextlib.suppress(LoadFailureError):  # it tries again when it is needed
+        await probe.connect()
+    return probe
+
+
+async def flip(
+    around: Surroundings, place: Place, agents: Sequence[SimulatedAgent], probe: SimulatedAgent
+) -> dict[str, Any]:
     """Switch uploads off for everybody and watch the effect.
 
     Returns
@@ -36,10 +47,9 @@ async def flip(around: Surroundings, place: Place, agents: Sequence[SimulatedAge
     dict
         Seconds from the answer to the operator: ``refused_seconds`` until an upload was refused,
         ``waiting_told_seconds`` until every agent that waited in that moment was told (None if some were not),
-        ``all_told_seconds`` the same of all agents. ``probe_uploads`` were taken meanwhile from one agent more.
+        ``all_told_seconds`` the same of all agents. ``probe_uploads`` were taken meanwhile from the probe.
     """
     loop = asyncio.get_running_loop()
-    probe = SimulatedAgent(around, around.options.agents)
     probing = asyncio.create_task(_until_refused(probe))
     waiting = [agent for agent in agents if agent.is_waiting]
     around.is_switched_off = True
@@ -80,17 +90,20 @@ async def _until_refused(probe: SimulatedAgent) -> tuple[float | None, int]:
     until = loop.time() + _TOLD_SECONDS
     while loop.time() < until:
         try:
-            await probe.connect()
+            if not probe.is_connected:
+                await probe.connect()
             while await probe.upload():
                 taken += 1
                 await asyncio.sleep(_PAUSE_SECONDS)
         except LoadFailureError as failure:
             probe.note_failure(failure)
+            probe.disconnect()
             await asyncio.sleep(1.0)
         else:
-            return loop.time(), taken
-        finally:
+            refused = loop.time()
             probe.disconnect()
+            return refused, taken
+    probe.disconnect()
     return None, taken
 
 
