@@ -7,30 +7,16 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Annotated, Final
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
+import typer.core
+import typer.main
 from rich.console import Console
 
 from eguard import __version__
-from eguard.cli import (
-    agent,
-    alerts,
-    bundle,
-    config,
-    doctor,
-    fleet,
-    ml,
-    nac,
-    policy_rollout,
-    sensor,
-    server,
-    simulate,
-    simulate_drill,
-    simulate_fleet,
-    simulate_loop,
-    store,
-)
+from eguard.cli import doctor
 from eguard.errors import (
     BundleError,
     ConfigError,
@@ -48,7 +34,49 @@ EXIT_CHECK_FAILED: Final = 1
 EXIT_BAD_INPUT: Final = 2
 EXIT_MISSING: Final = 3
 
+#: The groups of commands and their modules.
+_GROUPS: Final = {
+    "agent": "eguard.cli.agent",
+    "alerts": "eguard.cli.alerts",
+    "bundle": "eguard.cli.bundle",
+    "config": "eguard.cli.config",
+    "fleet": "eguard.cli.fleet",
+    "ml": "eguard.cli.ml",
+    "nac": "eguard.cli.nac",
+    "policy": "eguard.cli.policy_rollout",
+    "sensor": "eguard.cli.sensor",
+    "server": "eguard.cli.server",
+    "simulate": "eguard.cli.simulate",
+    "store": "eguard.cli.store",
+}
+
+
+class GroupsOnDemand(typer.core.TyperGroup):
+    """The groups of commands, each made when it is asked for: no command waits for a hundred others to be described."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return all names; every group is made."""
+        for name in _GROUPS:
+            self._make(name)
+        return [*(name for name in super().list_commands(ctx) if name not in _GROUPS), *_GROUPS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a group or command; a name that there is not is looked for among all, for a hint at a similar one."""
+        if cmd_name in _GROUPS:
+            self._make(cmd_name)
+        elif cmd_name not in self.commands:
+            self.list_commands(ctx)
+        return super().get_command(ctx, cmd_name)
+
+    def _make(self, name: str) -> None:
+        if name not in self.commands:
+            holder = typer.Typer(rich_markup_mode="rich")
+            holder.add_typer(import_module(_GROUPS[name]).app, name=name)
+            self.commands[name] = typer.main.get_group(holder).commands[name]
+
+
 app = typer.Typer(
+    cls=GroupsOnDemand,
     name="eguard",
     help=(
         "Endpoint detection as a reproducible workbench.\n\n"
@@ -60,22 +88,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(agent.app, name="agent")
-app.add_typer(alerts.app, name="alerts")
-app.add_typer(bundle.app, name="bundle")
-app.add_typer(config.app, name="config")
 app.command()(doctor.doctor)
-app.add_typer(fleet.app, name="fleet")
-app.add_typer(ml.app, name="ml")
-app.add_typer(nac.app, name="nac")
-app.add_typer(policy_rollout.app, name="policy")
-app.add_typer(sensor.app, name="sensor")
-app.add_typer(server.app, name="server")
-app.add_typer(simulate.app, name="simulate")
-simulate.app.command()(simulate_loop.loop)
-simulate.app.command()(simulate_drill.drill)
-simulate.app.command()(simulate_fleet.fleet)
-app.add_typer(store.app, name="store")
 
 
 def _print_version(wanted: bool) -> None:

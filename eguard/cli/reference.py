@@ -24,7 +24,9 @@ def cli_markdown() -> str:
         "machine. Every reading command takes `--json`.",
         "",
     ]
-    for path, command in _commands("eguard", typer.main.get_command(app)):
+    root: Any = typer.main.get_command(app)
+    root.list_commands(None)  # makes its groups
+    for path, command in _commands("eguard", root):
         lines += [f"## {path}", "", _plain(command.help or ""), ""]
         rows = [row for row in map(_describe, command.params) if row]
         if rows:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from eguard.cli import simulate_drill, simulate_fleet, simulate_loop
 from eguard.cli.output import print_facts, print_json, print_table, progress_bar
 
 app = typer.Typer(
@@ -192,3 +193,8 @@ def _sparkline(values: Sequence[float]) -> str:
     step = max(1, -(-len(values) // 60))
     shown = [max(values[start : start + step]) for start in range(0, len(values), step)]
     return "".join(_BLOCKS[min(round(value / 0.1 * (len(_BLOCKS) - 1)), len(_BLOCKS) - 1)] for value in shown)
+
+
+app.command()(simulate_loop.loop)
+app.command()(simulate_drill.drill)
+app.command()(simulate_fleet.fleet)
