@@ -8,7 +8,7 @@ agent's own events alone, or the fleet would hear its own echo.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -154,12 +154,12 @@ class ProfileTable:
         self.interarrival = MomentColumns.over(columns, "interarrival.")
         self.payload = MomentColumns.over(columns, "payload.")
 
-    def slots_for(self, keys: Sequence[ProcessKey], times: NDArray[np.float64]) -> NDArray[np.intp]:
+    def slots_for(self, keys: Collection[ProcessKey], times: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the slot of each event's key and mark the keys as seen; new keys get a slot and their seed.
 
         Parameters
         ----------
-        keys : sequence of (comm, parent comm)
+        keys : collection of (comm, parent comm)
             One a event, in the order of delivery.
         times : ndarray of float64
             Seconds since the epoch.

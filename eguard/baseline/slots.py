@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -33,6 +33,49 @@ def named(key: ProcessKey) -> ProcessKey:
     if comm.strip() and parent.strip():
         return key
     return comm if comm.strip() else UNKNOWN_COMM, parent if parent.strip() else UNKNOWN_COMM
+
+
+class KeyColumns(Collection[ProcessKey]):
+    """The keys of a batch as the two columns that they are: a tuple for each event would keep the collector busy.
+
+    Parameters
+    ----------
+    comm, parent_comm : sequence of str
+        Of equal length.
+
+    Examples
+    --------
+    >>> keys = KeyColumns(["sh", "ls"], ["init", "sh"])
+    >>> len(keys), list(keys)
+    (2, [('sh', 'init'), ('ls', 'sh')])
+    """
+
+    __slots__ = ("_comm", "_parent_comm")
+
+    def __init__(self, comm: Sequence[str], parent_comm: Sequence[str]) -> None:
+        self._comm = comm
+        self._parent_comm = parent_comm
+
+    def __len__(self) -> int:
+        return len(self._comm)
+
+    def __iter__(self) -> Iterator[ProcessKey]:
+        return zip(self._comm, self._parent_comm, strict=True)
+
+    def __contains__(self, key: object) -> bool:
+        return any(each == key for each in self)
+
+
+class _BatchSlots(dict[ProcessKey, int]):
+    """Slots of the distinct keys of a batch, in the order of their first occurrence; each is named and found once."""
+
+    def __init__(self, slot_of: Mapping[ProcessKey, int]) -> None:
+        super().__init__()
+        self._slot_of = slot_of
+
+    def __missing__(self, key: ProcessKey) -> int:
+        slot = self[key] = self._slot_of.get(named(key), NO_SLOT)
+        return slot
 
 
 class Assignment(NamedTuple):
@@ -112,25 +155,23 @@ class SlotIndex:
                 found.append(slot)
         return found[::-1]
 
-    def lookup(self, keys: Sequence[ProcessKey]) -> NDArray[np.intp]:
+    def lookup(self, keys: Collection[ProcessKey]) -> NDArray[np.intp]:
         """Return the slot of each key, `NO_SLOT` where it is not tracked. Counts as no sighting."""
-        get = self._slot_of.get
-        slots = np.array([get(key, NO_SLOT) for key in keys], dtype=np.intp)
-        for position in np.flatnonzero(slots < 0).tolist():
-            slots[position] = get(named(keys[position]), NO_SLOT)
-        return slots
+        return _by_event(keys, _BatchSlots(self._slot_of))
 
-    def assign(self, keys: Sequence[ProcessKey]) -> Assignment:
+    def assign(self, keys: Collection[ProcessKey]) -> Assignment:
         """Return a slot for each key of a batch and mark those keys as seen.
 
         Keys that are known already count as seen in the order of their last occurrence, new keys after them.
         """
-        slots = self.lookup(keys)
+        slot_of = _BatchSlots(self._slot_of)
+        slots = _by_event(keys, slot_of)
         seen_in_batch = self._touch(slots)
         created: list[int] = []
         evicted: list[tuple[ProcessKey, int]] = []
-        for position in np.flatnonzero(slots < 0).tolist():
-            key = named(keys[position])
+        unknown = [key for key, slot in slot_of.items() if slot < 0]
+        for given in unknown:
+            key = named(given)
             slot = self._slot_of.get(key, NO_SLOT)
             if slot < 0 and seen_in_batch < self.capacity:
                 if len(self) == self.capacity:
@@ -140,8 +181,8 @@ class SlotIndex:
                 self._key_of[slot] = key
                 created.append(slot)
                 seen_in_batch += 1
-            slots[position] = slot
-        return Assignment(slots, created, evicted)
+            slot_of[given] = slot
+        return Assignment(_by_event(keys, slot_of) if unknown else slots, created, evicted)
 
     def _touch(self, slots: NDArray[np.intp]) -> int:
         last_position = np.full(len(self._key_of), -1, dtype=np.intp)
@@ -165,3 +206,7 @@ class SlotIndex:
         self._key_of[slot] = None
         self._free.append(slot)
         return key, slot
+
+
+def _by_event(keys: Collection[ProcessKey], slot_of: _BatchSlots) -> NDArray[np.intp]:
+    return np.fromiter(map(slot_of.__getitem__, keys), dtype=np.intp, count=len(keys))

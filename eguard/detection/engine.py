@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eguard.baseline.profile import ProfileTable
+from eguard.baseline.slots import KeyColumns
 from eguard.detection.alert import Alert, BeaconEvidence
 from eguard.detection.alert_builder import AlertBuilder, Scores
 from eguard.detection.candidates import Candidates, gather, recall_matches
@@ -274,7 +275,7 @@ class Engine:
 
     def _slots(self, batch: EventBatch) -> NDArray[np.intp]:
         """Return the slots of a batch's process keys; windows of keys that had to make room are cleared."""
-        slots = self.profiles.slots_for(list(zip(batch.comm, batch.parent_comm, strict=True)), batch.time_unix)
+        slots = self.profiles.slots_for(KeyColumns(batch.comm, batch.parent_comm), batch.time_unix)
         if self.profiles.evicted:
             self.stage.forget(np.array([slot for _, slot in self.profiles.evicted], dtype=np.intp))
         return slots

@@ -6,7 +6,7 @@ depend on the fields that the rule also wants. The strings come from the compile
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -66,14 +66,15 @@ class CommandLinePrefilter:
         text = command_line[:TEXT_LIMIT_CHARACTERS].lower()
         return tuple(self._texts[number] for number in bits_of(self._index.members_in(text)))
 
-    def counts(self, command_lines: Iterable[str]) -> NDArray[np.int64]:
+    def counts(self, command_lines: Sequence[str]) -> NDArray[np.int64]:
         """Return the number of distinct suspicious strings in each command line; an empty line has none.
 
         Returns
         -------
         ndarray of int of shape (n,)
         """
-        return np.fromiter(map(self._count, command_lines), dtype=np.int64)
+        count_of = {line: self._count(line) for line in dict.fromkeys(command_lines)}
+        return np.fromiter(map(count_of.__getitem__, command_lines), dtype=np.int64, count=len(command_lines))
 
     def _count(self, command_line: str) -> int:
         if not command_line:

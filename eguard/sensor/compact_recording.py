@@ -192,8 +192,9 @@ def _texts(name: str, distinct: list[bytes], data: bytes, n: int) -> list[str]:
     codes = np.frombuffer(data, "<u2") if len(data) == 2 * n else None
     if codes is None or not distinct or int(codes.max()) >= len(distinct):
         raise ValueError(f"column {name} does not fit its texts")
-    shared = [_to_text(text) for text in distinct]
-    return shared * n if len(shared) == 1 else [shared[code] for code in codes.tolist()]
+    shared = np.array([_to_text(text) for text in distinct], dtype=object)
+    texts: list[str] = shared[codes].tolist()
+    return texts
 
 
 def _to_bytes(text: str) -> bytes:

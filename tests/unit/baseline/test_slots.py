@@ -5,7 +5,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from eguard.baseline.slots import NO_SLOT, SlotIndex
+from eguard.baseline.slots import NO_SLOT, KeyColumns, SlotIndex
 from eguard.wire.process_key import decode_process_key, encode_process_key
 
 
@@ -149,3 +149,33 @@ def test_blank_names_are_one_key_and_called_what_the_wire_calls_them():
     again = index.assign([("svchost.exe", ""), ("sh", "")])
     assert (again.slots.tolist(), again.created) == ([0, 2], [2])
     assert decode_process_key(encode_process_key(*index.key_of(0))) == index.key_of(0)
+
+
+def test_columns_are_the_keys_that_their_rows_make():
+    comm, parents = ["sh", "ls", "sh", ""], ["init", "sh", "init", ""]
+    keys = KeyColumns(comm, parents)
+    assert (len(keys), list(keys)) == (4, list(zip(comm, parents, strict=True)))
+    assert ("ls", "sh") in keys
+    assert ("ls", "init") not in keys
+    by_column, by_row = SlotIndex(8), SlotIndex(8)
+    assert by_column.assign(keys).slots.tolist() == by_row.assign(list(keys)).slots.tolist() == [0, 1, 0, 2]
+    assert by_column.items() == by_row.items()
+
+
+def test_columns_of_unequal_length_are_refused():
+    with pytest.raises(ValueError, match="shorter"):
+        SlotIndex(8).assign(KeyColumns(["sh", "ls"], ["init"]))
+
+
+def test_new_keys_take_slots_in_the_order_of_their_first_event():
+    index = SlotIndex(8)
+    index.assign([key(0)])
+    assignment = index.assign([key(3), key(0), key(1), key(3), key(2), key(1)])
+    assert assignment.slots.tolist() == [1, 0, 2, 1, 3, 2]
+    assert assignment.created == [1, 2, 3]
+
+
+def test_looking_up_a_batch_adds_no_key():
+    index = SlotIndex(8)
+    assert index.lookup([key(1), key(1), ("", "")]).tolist() == [NO_SLOT] * 3
+    assert len(index) == 0
