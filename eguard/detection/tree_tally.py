@@ -95,10 +95,12 @@ class TreeTally:
     def _new_shapes(self, roots: Sequence[Root], features: NDArray[np.float64]) -> list[int]:
         """Return the rows worth a judgement: explaining a score costs, and most events of a tree find it as it was."""
         rows = []
+        raw = features[:, _SHAPE].tobytes()  # one row after the other
+        size = len(_SHAPE) * features.itemsize
         for row, root in enumerate(roots):
             if root in self._anomalous or root not in self._seen:
                 continue
-            shape = (root, features[row, _SHAPE].tobytes())
+            shape = (root, raw[row * size : (row + 1) * size])
             if shape not in self._judged and len(self._judged) < MAX_TREES:
                 self._judged.add(shape)
                 rows.append(row)
