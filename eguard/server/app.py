@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -22,6 +23,7 @@ from eguard.server.listeners import AGENTS
 from eguard.server.openapi import DescribedApp
 from eguard.server.routers import DIRECT_ROUTES, ROUTERS, DirectRoute
 from eguard.server.services.signal_counts import REJECTS
+from eguard.server.withheld import WithheldPolicy
 
 #: What agents may ask for at all; everything else is unknown at their port.
 _AGENT_PATHS: Final = ("/api/v1/endpoint/", "/api/v1/bundles/", "/healthz")
@@ -74,36 +76,47 @@ class Gate:
         self._app = app
         self._context = context
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> WithheldPolicy | None:
+        """Answer one request, or return that its answer is withheld."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
+            return None
         scope["app"] = self._app
-        started = time.perf_counter()
+        direct = DIRECT_ROUTES.get((scope["method"], scope["path"]))
+        return await self._serve(direct, time.perf_counter(), scope, receive, send)
+
+    async def _serve(
+        self, direct: DirectRoute | None, started: float, scope: Scope, receive: Receive, send: Send
+    ) -> WithheldPolicy | None:
         answered = {"status": 500}
         wrapped = _with_headers(send, scope["path"], answered)
+        withheld: WithheldPolicy | None = None
         try:
-            direct = DIRECT_ROUTES.get((scope["method"], scope["path"]))
             if scope["state"].get("listener") == AGENTS and not scope["path"].startswith(_AGENT_PATHS):
                 refusal = error_response(404, "not_found", "there is no such route at this port")
                 await refusal(scope, receive, wrapped)
             elif direct is not None:
                 response = await self._answer(direct, Request(scope, receive))
+                if isinstance(response, WithheldPolicy):
+                    withheld = response
+                    withheld.go_on = partial(self._serve, _waited(withheld), started)
+                    return withheld
                 await (response or self._app)(scope, receive, wrapped)
             else:
                 await self._app(scope, receive, wrapped)
         except Exception as error:  # the edge: whatever went wrong, the client gets a refusal and the log its cause
             _log.exception("request failed", method=scope["method"], path=scope["path"])
             if answered.get("complete"):
-                return  # refused already
+                return None  # refused already
             if answered.get("started"):
                 raise
             await answer_unexpected(None, error)(scope, receive, wrapped)  # type: ignore[arg-type]
         finally:
-            self._measure(scope, answered["status"], time.perf_counter() - started)
+            if withheld is None:
+                self._measure(scope, answered["status"], time.perf_counter() - started)
+        return None
 
-    async def _answer(self, direct: DirectRoute, request: Request) -> Response | None:
+    async def _answer(self, direct: DirectRoute, request: Request) -> Response | WithheldPolicy | None:
         try:
             return await direct(request, self._context)
         except EguardError as error:
@@ -118,6 +131,15 @@ class Gate:
             metrics.observe_request(scope["method"], template, status, seconds)
             if template == UPLOAD_PATH and status in UNREADABLE:
                 self._context.counts.add({REJECTS: 1})
+
+
+def _waited(withheld: WithheldPolicy) -> DirectRoute:
+    """Return what goes on with a request whose answer was withheld."""
+
+    async def go_on(_request: Request, _context: ServerContext) -> Response | WithheldPolicy | None:
+        return await withheld.answer()
+
+    return go_on
 
 
 def _with_headers(send: Send, path: str, answered: dict[str, Any]) -> Callable[[Message], Any]:

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from eguard.server.errors import error_body, error_response
 from eguard.server.flow import Flow, Pipeline, Signal
+from eguard.server.withheld import CAN_WITHHOLD, WithheldPolicy
 
 _LAST_SECONDS: Final = 1.0
 #: Largest request line with all header fields; the parser by itself collects a field for as long as it grows.
@@ -66,9 +68,9 @@ class PeerProtocol(HttpToolsProtocol):
         if self._reading is not None:
             self._reading.cancel()
         super().connection_lost(exc)
-        if self._when_lost is not None:
-            self._when_lost()
-            self._when_lost = None
+        told, self._when_lost = self._when_lost, None
+        if told is not None:
+            told()
 
     def data_received(self, data: bytes) -> None:
         """Take in what arrived, as long as the head of a request does not outgrow its limit."""
@@ -83,6 +85,7 @@ class PeerProtocol(HttpToolsProtocol):
         """Begin a request: its head and body have until the deadline."""
         super().on_message_begin()
         self.scope["state"]["when_lost"] = self._tell_when_lost
+        self.scope["state"][CAN_WITHHOLD] = True
         self._head_bytes = 0
         self._arm()
 
@@ -96,6 +99,30 @@ class PeerProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not before:
             self.cycle.message_event = Signal()  # type: ignore[assignment]  # nobody waits for it yet
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        task = self.loop.create_task(self._answer(cycle, app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    async def _answer(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Have the application answer; if that is withheld, end, and go on in another task when the waiting is over."""
+        try:
+            outcome = await app(cycle.scope, cycle.receive, cycle.send)
+        except BaseException as error:  # noqa: BLE001 - uvicorn decides what becomes of it
+            await cycle.run_asgi(partial(_end, error))
+            return
+        if not isinstance(outcome, WithheldPolicy):
+            await cycle.run_asgi(partial(_end, None))
+            return
+        self._when_lost = outcome.give_up
+        outcome.hold(partial(self._go_on, cycle))
+        if cycle.disconnected:
+            outcome.give_up()
+
+    def _go_on(self, cycle: RequestResponseCycle, withheld: WithheldPolicy) -> None:
+        self._when_lost = None
+        self._start_asgi_task(cycle, withheld.go_on)
 
     def on_message_complete(self) -> None:
         """End a request's arrival; how long its answer takes is the application's matter."""
@@ -158,6 +185,12 @@ class PeerProtocol(HttpToolsProtocol):
         head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(head % (_PHRASES[status], len(body)) + body)
         self.transport.close()
+
+
+async def _end(error: BaseException | None, _scope: Any, _receive: Any, _send: Any) -> None:
+    """End as an application that has ended before."""
+    if error is not None:
+        raise error
 
 
 async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:

@@ -28,6 +28,7 @@ from eguard.server.routers import (
     signals,
     whitelist,
 )
+from eguard.server.withheld import WithheldPolicy
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     access.router,
@@ -48,7 +49,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     metrics.router,
 )
 
-DirectRoute = Callable[[Request, ServerContext], Awaitable[Response | None]]
+DirectRoute = Callable[[Request, ServerContext], Awaitable[Response | WithheldPolicy | None]]
 
 #: Routes so busy that finding them and resolving their dependencies would cost as much as a quarter of their work. They
 #: are declared like all others; this is the shorter way to the same function, and keeps less memory while an answer is

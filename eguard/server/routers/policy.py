@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -18,8 +19,9 @@ from eguard.server.identity import Admin, Agent, AgentOrAdmin, check_claim, is_a
 from eguard.server.listeners import AGENTS
 from eguard.server.principal import Role
 from eguard.server.services.policies import Target
-from eguard.server.services.policy_board import MAX_WAIT_SECONDS, WhenLost
+from eguard.server.services.policy_board import MAX_WAIT_SECONDS, Waiter, WhenLost
 from eguard.server.services.policy_writes import Assigned
+from eguard.server.withheld import CAN_WITHHOLD, WithheldPolicy
 from eguard.wire.baseline import WireName
 from eguard.wire.control import PolicyKeys, ShortText
 
@@ -165,7 +167,7 @@ async def keys(context: Ctx, _principal: Agent) -> Response:
     return answer(PolicyKeys(policy_keys=await context.control(context.policies.trusted_keys)))
 
 
-async def get_policy_directly(request: Request, context: ServerContext) -> Response | None:
+async def get_policy_directly(request: Request, context: ServerContext) -> Response | WithheldPolicy | None:
     """Do what `get_policy` does for an agent that asks the way agents ask; none for everybody else."""
     asked = _LONG_POLL.fullmatch(request.scope["query_string"])
     if asked is None or request.scope["state"]["listener"] != AGENTS:
@@ -175,8 +177,22 @@ async def get_policy_directly(request: Request, context: ServerContext) -> Respo
         return None
     principal = await is_agent(request, context)
     request.scope["headers"].clear()  # nobody reads them any more, and ten thousand agents may wait for a minute
-    when_lost = request.scope["state"].get("when_lost")
-    return await _signed(context, principal.name, int(asked["revision"]), wait_seconds, when_lost)
+    if not request.scope["state"].get(CAN_WITHHOLD):
+        return await _signed(context, principal.name, int(asked["revision"]), wait_seconds, None)
+    waiter = context.policy_board.waiter(principal.name, int(asked["revision"]), wait_seconds)
+    return await _newer(context, waiter, is_woken=False)
+
+
+async def _newer(context: ServerContext, waiter: Waiter, *, is_woken: bool) -> Response | WithheldPolicy:
+    """Return an agent's policy if it is newer, or that it is withheld."""
+
+    async def look() -> int:
+        return int(await context.control(context.policies.revision_for, waiter.agent_id))
+
+    is_newer = await context.policy_board.glance(waiter, look, is_woken=is_woken)
+    if is_newer is None:
+        return WithheldPolicy(context.policy_board, waiter, partial(_newer, context, waiter, is_woken=True))
+    return answer(await context.signed_policies.ask(waiter.agent_id)) if is_newer else Response(status_code=204)
 
 
 async def _signed(

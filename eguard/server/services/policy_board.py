@@ -11,7 +11,7 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
@@ -29,9 +29,17 @@ _log = structlog.get_logger("eguard.server")
 WhenLost = Callable[[Callable[[], None] | None], None]
 
 
-class _Waiter(NamedTuple):
-    agent_id: str
-    revision: int
+class Waiter:
+    """An agent that waits for more than a revision, until a time on the loop's clock."""
+
+    __slots__ = ("agent_id", "deadline", "revision", "tell", "timer")
+
+    def __init__(self, agent_id: str, revision: int, deadline: float) -> None:
+        self.agent_id = agent_id
+        self.revision = revision
+        self.deadline = deadline
+        self.tell: Callable[[bool], None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
 
 
 class PolicyBoard:
@@ -52,15 +60,15 @@ class PolicyBoard:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._poke = asyncio.Event()
         self._is_closed = False
-        self._waiting = 0
+        self._looking = 0
         self._wakes = 0
-        self._waiters: dict[asyncio.Future[bool], _Waiter] = {}
+        self._waiters: dict[Waiter, None] = {}
         view.on_change(self.notify)
 
     @property
     def waiting(self) -> int:
         """How many agents wait now."""
-        return self._waiting
+        return self._looking + len(self._waiters)
 
     async def run(self) -> None:
         """Watch until `close` is called or the task is cancelled."""
@@ -68,7 +76,7 @@ class PolicyBoard:
         seen = -1
         while not self._is_closed:
             self._poke.clear()
-            if self._waiting:
+            if self.waiting:
                 try:
                     counter = (await asyncio.to_thread(self._view.state)).counter
                 except FleetStoreError as error:
@@ -117,54 +125,96 @@ class PolicyBoard:
         when_lost : callable, optional
             Takes what is to be called when the agent went away: it waits no longer then.
         """
+        waiter = self.waiter(agent_id, revision, seconds)
+        is_woken = False
+        while True:
+            found = await self.glance(waiter, look, is_woken=is_woken)
+            if found is not None:
+                return found
+            if not await self._news(waiter, when_lost):
+                return False
+            is_woken = True
+
+    def waiter(self, agent_id: str, revision: int, seconds: float) -> Waiter:
+        """Return an agent that may wait for so long from now on, at most `MAX_WAIT_SECONDS`."""
+        return Waiter(agent_id, revision, asyncio.get_running_loop().time() + min(seconds, MAX_WAIT_SECONDS))
+
+    async def glance(
+        self, waiter: Waiter, look: Callable[[], Awaitable[int]], *, is_woken: bool = False
+    ) -> bool | None:
+        """Return true if there is news for an agent, false if it may wait no longer, none if it may wait.
+
+        Whoever is told to wait calls `hold` before anything else runs, so that no change falls between the two.
+
+        Parameters
+        ----------
+        waiter : Waiter
+            Who asks.
+        look : callable
+            See `wait`.
+        is_woken : bool
+            The board has just told the agent: what is in memory is what it told of.
+        """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(seconds, MAX_WAIT_SECONDS)
-        self._waiting += 1
+        self._looking += 1
         try:
-            chosen = self._view.known(agent_id)
-            known = None if chosen is None else chosen.revision
+            chosen = None if is_woken else self._view.known(waiter.agent_id)
+            known = self._view.known_revision(waiter.agent_id) if is_woken else chosen and chosen.revision
             while True:
                 wakes = self._wakes
                 current = await look() if known is None else known
-                if current > revision:
+                if current > waiter.revision:
                     return True
-                if loop.time() >= deadline or self._is_closed:
+                if loop.time() >= waiter.deadline or self._is_closed:
                     return False
-                if wakes == self._wakes and not await self._news(_Waiter(agent_id, revision), deadline, when_lost):
-                    return False
-                known = self._view.known_revision(agent_id)
+                if wakes == self._wakes:
+                    return None
+                known = self._view.known_revision(waiter.agent_id)
         finally:
-            self._waiting -= 1
+            self._looking -= 1
 
-    async def _news(self, waiter: _Waiter, deadline: float, when_lost: WhenLost | None) -> bool:
+    def hold(self, waiter: Waiter, tell: Callable[[bool], None]) -> None:
+        """Have `tell` called once: with true if there may be something newer, with false if the time is over."""
+        waiter.tell = tell
+        waiter.timer = asyncio.get_running_loop().call_at(waiter.deadline, partial(self.tell, waiter, is_news=False))
+        self._waiters[waiter] = None
+
+    def tell(self, waiter: Waiter, *, is_news: bool) -> None:
+        """End an agent's waiting, if it waits."""
+        told, timer = waiter.tell, waiter.timer
+        waiter.tell = waiter.timer = None
+        self._waiters.pop(waiter, None)
+        if timer is not None:
+            timer.cancel()
+        if told is not None:
+            told(is_news)
+
+    async def _news(self, waiter: Waiter, when_lost: WhenLost | None) -> bool:
         """Wait until there may be something newer; false if the time is over."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
-        self._waiters[future] = waiter
-        timer = loop.call_at(deadline, _settle, future, False)  # noqa: FBT003 - a callback's argument
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.hold(waiter, partial(_settle, future))
         if when_lost is not None:
-            when_lost(partial(_settle, future, False))  # noqa: FBT003 - a callback's argument
+            when_lost(partial(self.tell, waiter, is_news=False))
         try:
             return await future
         finally:
             if when_lost is not None:
                 when_lost(None)
-            timer.cancel()
-            self._waiters.pop(future, None)
+            self.tell(waiter, is_news=False)
 
     def _wake(self) -> None:
         self._wakes += 1
-        self._wake_some(deque(self._waiters.items()), self._wakes)
+        self._wake_some(deque(self._waiters), self._wakes)
 
-    def _wake_some(self, waiters: deque[tuple[asyncio.Future[bool], _Waiter]], wakes: int) -> None:
+    def _wake_some(self, waiters: deque[Waiter], wakes: int) -> None:
         """Wake those for whom there is news, and the others not at all."""
         if wakes != self._wakes:
             return  # a later change goes through all of them anew
         for _ in range(min(WOKEN_AT_ONCE, len(waiters))):
-            future, waiter = waiters.popleft()
+            waiter = waiters.popleft()
             known = self._view.known_revision(waiter.agent_id)
             if self._is_closed or known is None or known > waiter.revision:
-                _settle(future, True)  # noqa: FBT003 - a future's value
+                self.tell(waiter, is_news=True)
         if waiters:
             asyncio.get_running_loop().call_soon(self._wake_some, waiters, wakes)
 
