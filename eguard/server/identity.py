@@ -16,7 +16,7 @@ from starlette.requests import Request
 from eguard.errors import ServerRefusalError
 from eguard.server.context import Ctx, ServerContext
 from eguard.server.listeners import ADMINISTRATION, AGENTS
-from eguard.server.pki.identity import agent_id_of
+from eguard.server.pki.identity import PeerCertificate
 from eguard.server.principal import Principal, Role
 
 SESSION_COOKIE: Final = "eguard_session"
@@ -113,10 +113,10 @@ async def check_claim(context: ServerContext, principal: Principal, agent_id: st
 
 
 async def _agent(request: Request, context: ServerContext) -> Principal:
-    der = request.scope["state"].get("peer_certificate")
-    if der is None:
+    certificate: PeerCertificate | None = request.scope["state"].get("peer_certificate")
+    if certificate is None:
         raise ServerRefusalError(401, "certificate_required", "this route needs the certificate of an enrolled agent")
-    facts = agent_id_of(der)
+    facts = certificate.facts()
     if facts is None:
         raise ServerRefusalError(403, "not_an_agent", "the certificate names no agent")
     state = context.certificates.cached_state(facts.serial_hex)

@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from eguard.server.errors import error_body, error_response
 from eguard.server.flow import Flow, Pipeline, Signal
+from eguard.server.pki.identity import PeerCertificate
 from eguard.server.withheld import CAN_WITHHOLD, WithheldPolicy
 
 _LAST_SECONDS: Final = 1.0
@@ -39,13 +40,15 @@ class PeerProtocol(HttpToolsProtocol):
     """HTTP/1.1 that knows its peer's certificate and does not wait for ever."""
 
     # Of its own: with more than thirty attributes in its dictionary a connection would need a kibibyte more.
-    __slots__ = ("_deadline", "_head_bytes", "_is_head_too_large", "_reading", "_when_lost")
+    __slots__ = ("_deadline", "_due_at", "_head_bytes", "_is_head_too_large", "_reading", "_when_lost")
 
     deadline_seconds: float = 15.0
     max_connections: int = 12_000
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Note who connected."""
+        # When the request has to be there, none while none is due; one timer looks, and goes on to the next time.
+        self._due_at: float | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
         # How much of a head has come that is not complete; none once it is.
@@ -58,15 +61,16 @@ class PeerProtocol(HttpToolsProtocol):
         if len(self.connections) > self.max_connections:
             self.app = _overloaded
         secured = transport.get_extra_info("ssl_object")
-        certificate = secured.getpeercert(binary_form=True) if secured is not None else None
-        self.app_state = {**self.app_state, "peer_certificate": certificate}
+        der = secured.getpeercert(binary_form=True) if secured is not None else None
+        self.app_state = {**self.app_state, "peer_certificate": None if der is None else PeerCertificate(der)}
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline with the connection."""
         self._disarm()
-        if self._reading is not None:
-            self._reading.cancel()
+        for timer in (self._deadline, self._reading):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
         told, self._when_lost = self._when_lost, None
         if told is not None:
@@ -144,7 +148,7 @@ class PeerProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """End the connection once its answer is out; a request that is still arriving gets a second for the rest."""
         super().shutdown()
-        if self._deadline is not None:
+        if self._due_at is not None:
             self._arm(_LAST_SECONDS)
 
     def send_400_response(self, msg: str) -> None:
@@ -162,13 +166,26 @@ class PeerProtocol(HttpToolsProtocol):
         self._refuse(431, "head_too_large", f"request line and header fields have more than {MAX_HEAD_BYTES} bytes")
 
     def _arm(self, seconds: float | None = None) -> None:
-        self._disarm()
-        self._deadline = self.loop.call_later(self.deadline_seconds if seconds is None else seconds, self._expire)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
+        due_at = self._due_at = self.loop.time() + (self.deadline_seconds if seconds is None else seconds)
+        if self._deadline is not None and self._deadline.when() > due_at:
             self._deadline.cancel()
             self._deadline = None
+        if self._deadline is None:
+            self._deadline = self.loop.call_at(due_at, self._look_at_deadline)
+
+    def _disarm(self) -> None:
+        """Let the timer run: to stop it and make another with every request costs more than to have it look."""
+        self._due_at = None
+
+    def _look_at_deadline(self) -> None:
+        self._deadline, due_at = None, self._due_at
+        if due_at is None:
+            return
+        if self.loop.time() < due_at:
+            self._deadline = self.loop.call_at(due_at, self._look_at_deadline)
+        else:
+            self._due_at = None
+            self._expire()
 
     def _expire(self) -> None:
         if self.transport is None or self.transport.is_closing():

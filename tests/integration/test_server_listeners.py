@@ -27,7 +27,7 @@ async def app(scope, receive, send):
     body = await request.body() if scope["method"] == "POST" else b""
     answer = {
         "listener": scope["state"]["listener"],
-        "certificate": certificate.hex() if certificate else None,
+        "certificate": certificate.der.hex() if certificate else None,
         "length": len(body),
     }
     await JSONResponse(answer)(scope, receive, send)

@@ -7,7 +7,6 @@ names nobody else: a certificate with two names is nobody's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -46,12 +45,35 @@ class CertificateFacts:
     not_after: float
 
 
-@lru_cache(maxsize=16_384)
-def agent_id_of(der: bytes) -> CertificateFacts | None:
-    """Return whom a certificate names; none if it is no agent's.
+class PeerCertificate:
+    """The certificate that a connection showed, read when somebody first asks; what was read takes its place.
 
-    Reading one takes some 50 us, so that those in use are remembered: the answer depends on the bytes alone.
+    Parameters
+    ----------
+    der : bytes
+        As the other side sent it.
+
+    Attributes
+    ----------
+    der : bytes or None
+        The same, until it was read.
     """
+
+    __slots__ = ("_facts", "der")
+
+    def __init__(self, der: bytes) -> None:
+        self.der: bytes | None = der
+        self._facts: CertificateFacts | None = None
+
+    def facts(self) -> CertificateFacts | None:
+        """Return whom it names; none if it is no agent's."""
+        if self.der is not None:
+            self._facts, self.der = agent_id_of(self.der), None
+        return self._facts
+
+
+def agent_id_of(der: bytes) -> CertificateFacts | None:
+    """Return whom a certificate names; none if it is no agent's."""
     try:
         return facts_of(x509.load_der_x509_certificate(der))
     except MALFORMED:

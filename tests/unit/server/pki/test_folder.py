@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from eguard.errors import ConfigError
 from eguard.server.pki import PkiFolder, agent_id_of, make_key_and_request, read_request
+from eguard.server.pki.identity import PeerCertificate
 
 NOW = 1_790_000_000.0
 
@@ -192,3 +193,16 @@ def test_files_that_are_no_pair_are_refused(tmp_path, folder, now):
     folder.authority_file.write_text(mine.split(begin)[0] + begin + theirs.split(begin)[1])
     with pytest.raises(ConfigError, match="no pair"):
         PkiFolder(folder.path).authority()
+
+
+def test_a_peers_certificate_is_read_once_and_its_bytes_are_not_kept(folder):
+    authority = folder.authority()
+    key = ec.generate_private_key(ec.SECP256R1())
+    der = ssl.PEM_cert_to_DER_cert(authority.issue_agent(key.public_key(), "web-1", time.time()).pem)
+    peer = PeerCertificate(der)
+    first = peer.facts()
+    assert first == agent_id_of(der)
+    assert first.agent_id == "web-1"
+    assert peer.der is None
+    assert peer.facts() is first
+    assert PeerCertificate(b"no certificate").facts() is None
