@@ -62,6 +62,8 @@ class Metrics:
         self._counters: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
         self._described: list[MetricDescription] = []
+        # To find a series by its labels takes longer than to count in it. Templates and statuses are few.
+        self._requests: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._counter("eguard_http_requests_total", ("method", "route", "status"), "Requests by route and status.")
         self._histogram(
             "eguard_http_request_seconds", ("route",), "How long requests took, waiting included.", _REQUEST_BUCKETS
@@ -117,8 +119,13 @@ class Metrics:
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request that was answered; `route` is the template, not the path."""
         known = method if method in _METHODS else "other"
-        self._counters["eguard_http_requests_total"].labels(known, route, str(status)).inc()
-        self._histograms["eguard_http_request_seconds"].labels(route).observe(seconds)
+        series = self._requests.get((known, route, status))
+        if series is None:
+            counter = self._counters["eguard_http_requests_total"].labels(known, route, str(status))
+            series = counter, self._histograms["eguard_http_request_seconds"].labels(route)
+            self._requests[known, route, status] = series
+        series[0].inc()
+        series[1].observe(seconds)
 
     def count_upload(self, result: UpsertResult) -> None:
         """Count an upload's rows."""

@@ -20,6 +20,9 @@ from eguard.server.services.policy_view import MAX_AGE_SECONDS, PolicyView
 
 #: Agents woken before the event loop looks at everything else again.
 WOKEN_AT_ONCE: Final = 100
+#: Time between two looks: well within the time for which the view is believed, so that as long as anybody waits what
+#: is in memory can be answered from, and nobody else has to look.
+_LOOK_SECONDS: Final = MAX_AGE_SECONDS / 2.0
 #: Longest that an answer is withheld.
 MAX_WAIT_SECONDS: Final = 60.0
 
@@ -78,7 +81,7 @@ class PolicyBoard:
             self._poke.clear()
             if self.waiting:
                 try:
-                    counter = (await asyncio.to_thread(self._view.state)).counter
+                    counter = (await asyncio.to_thread(self._view.state, _LOOK_SECONDS / 2.0)).counter
                 except FleetStoreError as error:
                     _log.warning("policies cannot be watched", cause=str(error))
                 else:
@@ -86,7 +89,7 @@ class PolicyBoard:
                         seen = counter
                         self._wake()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._poke.wait(), MAX_AGE_SECONDS)
+                await asyncio.wait_for(self._poke.wait(), _LOOK_SECONDS)
 
     def notify(self) -> None:
         """Look at once. May be called in any thread."""

@@ -55,18 +55,18 @@ class PolicyView:
         for listener in self._listeners:
             listener()
 
-    def state(self) -> PolicyState:
-        """Return a state at most half a second old.
+    def state(self, max_age_seconds: float = MAX_AGE_SECONDS) -> PolicyState:
+        """Return a state at most half a second old, or younger if asked for.
 
         Raises
         ------
         FleetStoreError
             The database cannot be read.
         """
-        if self._is_young():
+        if self._is_young(max_age_seconds):
             return self._state
         with self._lock:
-            if not self._is_young():
+            if not self._is_young(max_age_seconds):
                 asked_at = self._clock.monotonic()
                 with self._database.read() as connection:
                     if _counter(connection) != self._state.counter:
@@ -109,8 +109,8 @@ class PolicyView:
         place = state.places.get(agent_id)
         return state.chosen(agent_id, place) if place is not None and self._is_young() else None
 
-    def _is_young(self) -> bool:
-        return self._clock.monotonic() - self._read_at < MAX_AGE_SECONDS
+    def _is_young(self, max_age_seconds: float = MAX_AGE_SECONDS) -> bool:
+        return self._clock.monotonic() - self._read_at < max_age_seconds
 
 
 def _counter(connection: sa.Connection) -> int:

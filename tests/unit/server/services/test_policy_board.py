@@ -96,7 +96,7 @@ def test_everybody_who_waits_is_told_of_a_change_without_a_thread_each(here, ada
 
 
 def test_a_change_of_this_process_does_not_wait_for_the_next_look(here, ada, monkeypatch):
-    monkeypatch.setattr("eguard.server.services.policy_board.MAX_AGE_SECONDS", 60.0)
+    monkeypatch.setattr("eguard.server.services.policy_board._LOOK_SECONDS", 60.0)
 
     async def scenario():
         waiter = asyncio.create_task(waiting(here, seconds=20.0))
@@ -162,10 +162,10 @@ def test_a_database_that_is_away_for_a_while_ends_no_watch(here, ada, monkeypatc
     state = here.view.state
     faults = iter([True, True])
 
-    def sometimes():
+    def sometimes(*arguments):
         if next(faults, False):
             raise FleetStoreError("away", reason="database_unavailable")
-        return state()
+        return state(*arguments)
 
     async def scenario():
         waiter = asyncio.create_task(waiting(here, seconds=10.0))
