@@ -1,8 +1,8 @@
 """Answers that are withheld until there is something to say, without a task that waits for each.
 
-A task with the frames of everything that it is in takes several KiB, and an agent's policy is withheld for almost all of
-the agent's life. So the handler ends, and says by what it returns that it is not done; it is called again in a task of
-its own once the waiting is over.
+A task with the frames of everything that it is in takes several KiB, and an agent's policy is withheld for almost all
+of the agent's life. So the handler ends, and says by what it returns that it is not done; it is called again in a task
+of its own once the waiting is over.
 """
 
 from __future__ import annotations
