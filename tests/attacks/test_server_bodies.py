@@ -11,13 +11,15 @@ from server_access import bearer, beat, tls_context
 from server_bad_bodies import example, forms, routes_with_bodies, schema_bodies, unstrict_bodies
 from server_place import server_place
 
-from eguard.fleet.tables import metadata
+from eguard.fleet.tables import maintenance_run, metadata
 
 AGENTS_ROUTES = ("/baseline/batch", "/calibration", "/command/ack", "/enroll", "/heartbeat", "/renew", "/telemetry")
 #: Routes that store the good rows of a batch and name the bad ones: there is no good row in these batches.
 BY_ROWS = {"POST /api/v1/endpoint/baseline/batch": "baselines", "POST /api/v1/endpoint/telemetry": "alerts"}
 #: A token of access counts its last use, a session too: no body has a part in it.
 NOT_OF_BODIES = {"access_token", "audit_log", "server_counter"}
+#: Whoever uploads is alive, whatever is in the batch; and the schedule goes on.
+NOT_OF_BODIES_COLUMNS = {"last_heartbeat", "next_due", "lease_owner", "lease_until"}
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +78,10 @@ def untouched(place):
 def stored(place):
     tables = [table for table in metadata.sorted_tables if table.name not in NOT_OF_BODIES]
     with place.context.database.read() as connection:
-        # Whoever uploads is alive, whatever is in the batch.
-        columns = {table.name: [each for each in table.c if each.name != "last_heartbeat"] for table in tables}
+        columns = {table.name: [each for each in table.c if each.name not in NOT_OF_BODIES_COLUMNS] for table in tables}
         rows = {name: connection.execute(sa.select(*each)).all() for name, each in columns.items()}
+        runs = sa.select(maintenance_run.c.run_id).where(maintenance_run.c.started_by.not_in(("schedule", "catch-up")))
+        rows["maintenance_run"] = connection.execute(runs).all()
         mutations = connection.scalar(sa.text("SELECT COUNT(*) FROM audit_log WHERE action NOT LIKE 'identity.%'"))
     return {name: sorted(map(repr, each)) for name, each in rows.items()} | {"audit": mutations}
 
