@@ -22,9 +22,11 @@ NOT_COLLECTED: Final = "[not collected]"
 MAX_TEXT_CHARACTERS: Final = 4096
 _CUT: Final = " [cut]"
 
-_NAME: Final = (
+#: Names of what holds a secret: options, variables, fields. They begin where no name goes on, and what follows the
+#: telling word is bounded, so that no text takes quadratic time.
+TELLING_NAME: Final = (
     r"[\w.-]*(?:passw(?:or)?d|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|"
-    r"credentials?|auth[_-]?key|session[_-]?key|account[_-]?key|client[_-]?secret|connection[_-]?string)[\w.]*"
+    r"credentials?|auth[_-]?key|session[_-]?key|account[_-]?key|client[_-]?secret|connection[_-]?string)[\w.]{0,64}"
 )
 #: A value: quoted, or up to the next blank.
 _VALUE: Final = r"""(?:\[redacted\]|"[^"]*"?|'[^']*'?|[^\s"';&|]+)"""
@@ -36,7 +38,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
         REDACTED,
     ),
     # scheme://user:password@host
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@"), rf"\1:{REDACTED}@"),
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,31}://[^\s/:@]*):[^\s/@]+@"), rf"\1:{REDACTED}@"),
     # Authorization: Bearer x, Proxy-Authorization, Cookie, X-Api-Key and their like
     (
         re.compile(
@@ -55,9 +57,11 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
         ),
         REDACTED,
     ),
+    # What a server of eGuard gives out; the identifier in its middle is no secret and stays
+    (re.compile(r"\b(eguard-(?:enrol|access)-[0-9a-f]{16}-)[\w-]{20,}"), rf"\1{REDACTED}"),
     # --password x, --password=x, /password:x, -password x, PASSWORD=x, "token": "x"
-    (re.compile(rf"(?i)((?<![\w-])(?:--?|/){_NAME})(\s*[=:]\s*|\s+){_VALUE}"), rf"\1\2{REDACTED}"),
-    (re.compile(rf"""(?i)(?<![\w-])({_NAME}["']?\s*[=:]\s*){_VALUE}"""), rf"\1{REDACTED}"),
+    (re.compile(rf"(?i)((?<![\w-])(?:--?|/){TELLING_NAME})(\s*[=:]\s*|\s+){_VALUE}"), rf"\1\2{REDACTED}"),
+    (re.compile(rf"""(?i)(?<![\w.-])({TELLING_NAME}["']?\s*[=:]\s*){_VALUE}"""), rf"\1{REDACTED}"),
 )
 #: Programs whose one-letter options are secrets, and those options. Elsewhere -p is a port or a path.
 _SHORT_OPTIONS: Final[tuple[tuple[re.Pattern[str], re.Pattern[str], str], ...]] = (
@@ -96,14 +100,18 @@ def redact(text: str) -> str:
     >>> redact("mysql -uroot -phunter2 -h db --password=x && curl -u me:x https://a:b@c.example/")
     'mysql -uroot -p[redacted] -h db --password=[redacted] && curl -u me:[redacted] https://a:[redacted]@c.example/'
     """
-    if len(text) > 4 * MAX_TEXT_CHARACTERS:
-        text = text[: 4 * MAX_TEXT_CHARACTERS]
+    text = without_secrets(text[: 4 * MAX_TEXT_CHARACTERS])
+    return text if len(text) <= MAX_TEXT_CHARACTERS else text[:MAX_TEXT_CHARACTERS] + _CUT
+
+
+def without_secrets(text: str) -> str:
+    """Return a text of any length without the secrets that are recognised in it."""
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     for program, pattern, replacement in _SHORT_OPTIONS:
         if program.search(text):
             text = pattern.sub(replacement, text)
-    return text if len(text) <= MAX_TEXT_CHARACTERS else text[:MAX_TEXT_CHARACTERS] + _CUT
+    return text
 
 
 class AlertRedactor:

@@ -1,5 +1,7 @@
 """What leaves the machine: a table of command lines with their secrets, and of those that have none."""
 
+import time
+
 import pytest
 
 from eguard.agent.control.redaction import MAX_TEXT_CHARACTERS, NOT_COLLECTED, REDACTED, AlertRedactor, redact
@@ -187,3 +189,17 @@ def test_the_command_lines_own_first_word_counts(command, pattern):
 def test_a_long_command_line_is_cut_to_what_a_strict_reader_takes():
     sent = AlertRedactor().prepared(alert(command_line="x" * 100_000))
     assert len(sent["command_line"]) < 8192
+
+
+def test_a_servers_token_goes_and_its_identifier_stays():
+    text = "curl --data eguard-enrol-0123456789abcdef-" + "q" * 43
+    assert redact(text) == f"curl --data eguard-enrol-0123456789abcdef-{REDACTED}"
+
+
+@pytest.mark.parametrize(
+    "piece", [".", "token", "token.", "-token", "eyJaaaaaaaaa.", "a://", "-----BEGIN PRIVATE KEY-----."]
+)
+def test_no_command_line_holds_the_agent_up(piece):
+    began = time.process_time()
+    redact((piece * 20_000)[:20_000])
+    assert time.process_time() - began < 1.0
