@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -79,7 +80,7 @@ def read_process(pid: int) -> ProcessFacts | None:
 
 def has_processes() -> bool:
     """Return whether this system shows its processes in /proc as Linux does."""
-    return Path("/proc/self/comm").exists()
+    return sys.platform == "linux" and Path("/proc/self/comm").exists()
 
 
 def process_ids() -> set[int]:

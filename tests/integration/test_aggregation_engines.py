@@ -1,7 +1,9 @@
 """One fleet, aggregated in this process, by a pool of processes and on a Dask cluster with TLS: one generation."""
 
 import datetime as dt
+import os
 import shutil
+import signal
 from contextlib import ExitStack
 
 import numpy as np
@@ -123,8 +125,8 @@ def test_work_of_a_worker_that_dies_is_done_by_another(stores, cluster, certific
 
     def kill_one(label, done, _total):
         if label == "aggregate" and done and not killed:
-            killed.append(next(iter(cluster.workers.values())))
-            killed[0].process.process.kill()
+            killed.append(next(iter(cluster.workers.values())).pid)
+            os.kill(killed[0], signal.SIGKILL)
 
     assert stores[1].aggregate(engine=options(cluster, certificates), progress=kill_one) == wanted
     assert killed
