@@ -38,7 +38,8 @@ from eguard.wire.baseline import BaselineBatch, BaselineRow, ContinuousMoments, 
 from eguard.wire.control import INCARNATION_HEADER, Heartbeat
 
 BATCH_ROWS = 128
-UPLOADERS = 8
+#: Agents that upload at once: fewer leave the server waiting for them, more make each of them wait longer.
+UPLOADERS = 32
 UPLOAD_SECONDS = 10.0
 PEER_SECONDS = 5.0
 HEARTBEAT_SECONDS = 0.05
