@@ -68,7 +68,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
         wanted = f"{target:g}x" if target is not None else "-"
         if target is None and row.get("target") is not None:
             target, reached = row["target"], row["ours"]
-            wanted = f"{'at most ' if row.get('lower_is_better') else ''}{target:,.0f}"
+            wanted = f"{'at most ' if row.get('lower_is_better') else ''}{target:,.7g}"
         met = ""
         if target is not None and reached is not None:
             good = reached <= target if row.get("lower_is_better") else reached >= target
