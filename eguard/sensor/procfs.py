@@ -17,6 +17,7 @@ COMMAND_LINE_BYTES: Final = 4096
 _STAT_BYTES: Final = 1024
 # Positions after the name's closing parenthesis, of which the first is the state: proc_pid_stat(5).
 _PARENT_FIELD: Final = 1
+_START_FIELD: Final = 19
 
 
 class ProcessFacts(NamedTuple):
@@ -36,6 +37,8 @@ class ProcessStat(NamedTuple):
     comm: str
     state: str
     parent_pid: int
+    #: When it began, in clock ticks since the system did. Numbers tell no age: they begin again at the low ones.
+    start_ticks: int
 
 
 def parse_stat(raw: bytes) -> ProcessStat:
@@ -48,22 +51,27 @@ def parse_stat(raw: bytes) -> ProcessStat:
 
     Examples
     --------
-    >>> parse_stat(b"7 (a) S 1 (b) R 3 7 7 0 -1 4194560 0")
-    ProcessStat(comm='a) S 1 (b', state='R', parent_pid=3)
+    >>> parse_stat(b"7 (a) S 1 (b) R 3 7 7 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 5120 0")
+    ProcessStat(comm='a) S 1 (b', state='R', parent_pid=3, start_ticks=5120)
     """
     opened, closed = raw.find(b"("), raw.rfind(b")")
     fields = raw[closed + 1 :].split()
-    if opened < 0 or closed < opened or len(fields) <= _PARENT_FIELD:
+    if opened < 0 or closed < opened or len(fields) <= _START_FIELD:
         raise ValueError(f"no line of /proc/PID/stat: {raw[:80]!r}")
-    return ProcessStat(decode_name(raw[opened + 1 : closed]), fields[0].decode(), int(fields[_PARENT_FIELD]))
+    name, state = decode_name(raw[opened + 1 : closed]), fields[0].decode()
+    return ProcessStat(name, state, int(fields[_PARENT_FIELD]), int(fields[_START_FIELD]))
 
 
 def read_parent(pid: int) -> int:
     """Return the number of a process's parent; 0 if it has none, or is gone."""
-    try:
-        return parse_stat(_read(f"/proc/{pid}/stat", _STAT_BYTES)).parent_pid
-    except (OSError, ValueError):
-        return 0
+    stat = _read_stat(pid)
+    return 0 if stat is None else stat.parent_pid
+
+
+def read_start_ticks(pid: int) -> int:
+    """Return when a process began, in clock ticks since the system did; 0 if it is gone."""
+    stat = _read_stat(pid)
+    return 0 if stat is None else stat.start_ticks
 
 
 def read_process(pid: int) -> ProcessFacts | None:
@@ -112,6 +120,13 @@ def _image_path(folder: str) -> str:
         return os.fsencode(os.readlink(f"{folder}/exe")).decode("utf-8", "backslashreplace")  # noqa: PTH115
     except OSError:
         return ""
+
+
+def _read_stat(pid: int) -> ProcessStat | None:
+    try:
+        return parse_stat(_read(f"/proc/{pid}/stat", _STAT_BYTES))
+    except (OSError, ValueError):
+        return None
 
 
 def _read(path: str, limit: int) -> bytes:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from eguard.sensor.procfs import process_ids, read_parent
+from eguard.sensor.procfs import process_ids, read_parent, read_start_ticks
 
 _SOCKET_LINK: Final = re.compile(r"socket:\[(\d+)\]")
 
@@ -21,13 +21,16 @@ def holder_of(inode: int, candidates: Sequence[int] = ()) -> int:
 
 
 def oldest_holders(inodes: Iterable[int]) -> dict[int, int]:
-    """Return, by inode, the process with the lowest number that holds it; inodes that nobody holds are left out."""
-    wanted = set(inodes)
+    """Return, by inode, the process that began first of those that hold it; inodes that nobody holds are left out."""
+    holders: dict[int, set[int]] = {each: set() for each in inodes}
+    for pid in process_ids() if holders else ():
+        for inode in holders.keys() & socket_inodes(pid):
+            holders[inode].add(pid)
     found: dict[int, int] = {}
-    for pid in sorted(process_ids()) if wanted else ():
-        for inode in socket_inodes(pid):
-            if inode in wanted:
-                found.setdefault(inode, pid)
+    for inode, pids in holders.items():
+        if pids:
+            # A parent and its child may begin in one tick of the clock.
+            found |= _heirlooms(min(pids, key=read_start_ticks), {inode})
     return found
 
 

@@ -6,14 +6,16 @@ import pytest
 
 from eguard.sensor.procfs import list_processes, parse_stat, read_process, user_name
 
+_STAT = b"31 (x) R 1\n(y)) S 17 31 31 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 5120 0"
+
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no /proc")
 
 
 def test_a_name_with_parentheses_and_newlines_does_not_shift_the_fields():
-    assert parse_stat(b"31 (x) R 1\n(y)) S 17 31 31 0 -1") == ("x) R 1\n(y)", "S", 17)
+    assert parse_stat(_STAT) == ("x) R 1\n(y)", "S", 17, 5120)
 
 
-@pytest.mark.parametrize("raw", [b"", b"31 name S 1", b"31 (x) S", b")("], ids=["empty", "bare", "short", "reversed"])
+@pytest.mark.parametrize("raw", [b"", b"31 name S 1", _STAT[:-8], b")("], ids=["empty", "bare", "short", "reversed"])
 def test_a_damaged_line_is_refused(raw):
     with pytest.raises(ValueError, match="no line"):
         parse_stat(raw)

@@ -38,6 +38,18 @@ def test_a_socket_that_a_child_inherited_is_its_parents(sockets, heir, find):
     assert find(inodes) == dict.fromkeys(inodes, os.getpid())
 
 
+@pytest.mark.parametrize("child_ticks", [5_120, 5_121], ids=["same-tick", "later"])
+@pytest.mark.parametrize("find", [first_holders, oldest_holders])
+def test_numbers_that_began_again_at_the_low_ones_make_no_child_the_elder(monkeypatch, find, child_ticks):
+    parents = {30_818: 1, 347: 30_818, 412: 347}
+    started = {30_818: 5_120, 347: child_ticks, 412: 5_122}
+    monkeypatch.setattr(socket_holders, "process_ids", parents.keys)
+    monkeypatch.setattr(socket_holders, "socket_inodes", lambda pid: iter([9] if pid in parents else []))
+    monkeypatch.setattr(socket_holders, "read_parent", lambda pid: parents.get(pid, 0))
+    monkeypatch.setattr(socket_holders, "read_start_ticks", started.get)
+    assert find([9]) == {9: 30_818}
+
+
 def test_candidates_are_asked_first_and_nobody_else_if_they_know(sockets, monkeypatch):
     asked = []
     real = socket_inodes
