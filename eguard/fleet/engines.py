@@ -32,6 +32,8 @@ _WRITER_PRAGMAS: Final = (
     "PRAGMA cache_size=-8192",
     "PRAGMA wal_autocheckpoint=4000",
 )
+# There are many readers, and what none of them keeps is in the system's own cache of the file.
+_READER_PRAGMAS: Final = ("PRAGMA query_only=ON", "PRAGMA cache_size=-512")
 # Wrong values are errors and never cut to size; times are UTC whatever the server's zone is.
 _SERVER_SESSION: Final = (
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,"
@@ -55,7 +57,7 @@ def sqlite_engine(url: sa.URL, *, is_memory: bool, is_writer: bool) -> sa.Engine
         "cached_statements": KEPT_STATEMENTS,
     }
     engine = _engine(url, connect_args=connect_args, **pool)
-    pragmas = (*_PRAGMAS, *_WRITER_PRAGMAS) if is_writer else (*_PRAGMAS[1:], "PRAGMA query_only=ON")
+    pragmas = (*_PRAGMAS, *_WRITER_PRAGMAS) if is_writer else (*_PRAGMAS[1:], *_READER_PRAGMAS)
     begin = "BEGIN IMMEDIATE" if is_writer else "BEGIN"
 
     @sa.event.listens_for(engine, "connect")

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from eguard.errors import ConfigError
 
 _MAX_FILE_BYTES: Final = 1_000_000
+# X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY of OpenSSL.
+_NO_ISSUER: Final = 20
 _ROUNDS: Final = 8
 
 
@@ -111,7 +115,8 @@ def date_of(moment: datetime) -> str:
 def why_refused(certificate: Path, key: Path, authority: Path) -> str:
     """Return why a server that trusts `authority` would refuse this certificate as a client's; empty if it would not.
 
-    Both ends of a TLS handshake run in memory, so the verdict is OpenSSL's own: chain, dates, purpose and strength.
+    Both ends of a TLS handshake run in memory, so the verdict is OpenSSL's own: chain, dates, purpose and strength. An
+    authority that speaks of agents by a name of its own, as this project's do, is known by its key.
 
     Raises
     ------
@@ -137,5 +142,26 @@ def why_refused(certificate: Path, key: Path, authority: Path) -> str:
                 with contextlib.suppress(ssl.SSLWantReadError):
                     end.do_handshake()
             except ssl.SSLCertVerificationError as error:
-                return error.verify_message
+                if error.verify_code != _NO_ISSUER or not _is_signed_by_key_of(certificate, authority):
+                    return error.verify_message
+                return "" if _is_for_clients(certificate) else "unsuitable certificate purpose"
     return ""
+
+
+def _is_signed_by_key_of(certificate: Path, authority: Path) -> bool:
+    own = read_certificates(certificate)[0]
+    for each in read_certificates(authority):
+        key, algorithm = each.public_key(), own.signature_algorithm_parameters
+        if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(algorithm, ec.ECDSA):
+            with contextlib.suppress(InvalidSignature):
+                key.verify(own.signature, own.tbs_certificate_bytes, algorithm)
+                return True
+    return False
+
+
+def _is_for_clients(certificate: Path) -> bool:
+    try:
+        usage = read_certificates(certificate)[0].extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (ValueError, x509.ExtensionNotFound):
+        return False
+    return ExtendedKeyUsageOID.CLIENT_AUTH in usage

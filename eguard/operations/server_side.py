@@ -40,7 +40,11 @@ def check_server_certificate(examination: Examination) -> Finding:
     # Not `exists`: what is closed to this user says nothing, and has to be told from what is not there.
     if "pki" not in (os.listdir(state) if state.is_dir() else ()):  # noqa: PTH208 - names only
         return skipped(f"there is no {pki.path}: this machine keeps no server (EGUARD_SERVER_STATE_PATH)")
-    missing = [path for path in (pki.authority_file, pki.trust_file, pki.server_file) if not path.exists()]
+    missing = [
+        path
+        for path in (pki.authority_file, pki.trust_file, pki.agents_trust_file, pki.server_file)
+        if not path.exists()
+    ]
     if missing:
         return failed(
             f"there is no {missing[0]}", "Put the folder back from the backup, or begin: eguard server pki init"
@@ -60,8 +64,9 @@ def _keys(state: Path, pki: PkiFolder) -> list[Path]:
 
 def _judge(pki: PkiFolder, now: float) -> Finding:
     try:
-        authority = pki.authority().certificate
-        trusted = read_certificates(pki.trust_file)
+        present = pki.authority()
+        authority, trusted = present.certificate, read_certificates(pki.trust_file)
+        trusted_for_agents = read_certificates(pki.agents_trust_file)
         certificate = read_certificates(pki.server_file)[0]
         is_pair = public_key_of(pki.server_file) == public_key_in(certificate)
     except ConfigError as error:
@@ -72,6 +77,11 @@ def _judge(pki: PkiFolder, now: float) -> Finding:
         return failed(
             f"no authority in {pki.trust_file} signed the server's certificate: agents refuse it",
             f"Issue it anew: {_RENEW}",
+        )
+    if present.agents_certificate not in trusted_for_agents:
+        return failed(
+            f"the authority is not in {pki.agents_trust_file}: the server refuses the agents that it lets in",
+            "Put the folder back from the backup.",
         )
     return _judge_dates(certificate, authority, now)
 

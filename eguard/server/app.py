@@ -86,8 +86,9 @@ class Gate:
         return await self._serve(direct, time.perf_counter(), scope, receive, send)
 
     async def _serve(
-        self, direct: DirectRoute | None, started: float, scope: Scope, receive: Receive, send: Send
+        self, direct: DirectRoute | WithheldPolicy | None, started: float, scope: Scope, receive: Receive, send: Send
     ) -> WithheldPolicy | None:
+        """Answer by a direct route, by what a policy was withheld for until now, or by the framework."""
         answered = {"status": 500}
         wrapped = _with_headers(send, scope["path"], answered)
         withheld: WithheldPolicy | None = None
@@ -99,7 +100,7 @@ class Gate:
                 response = await self._answer(direct, Request(scope, receive))
                 if isinstance(response, WithheldPolicy):
                     withheld = response
-                    withheld.go_on = partial(self._serve, _waited(withheld), started)
+                    withheld.go_on = partial(self._serve, withheld, started)
                     return withheld
                 await (response or self._app)(scope, receive, wrapped)
             else:
@@ -116,8 +117,10 @@ class Gate:
                 self._measure(scope, answered["status"], time.perf_counter() - started)
         return None
 
-    async def _answer(self, direct: DirectRoute, request: Request) -> Response | WithheldPolicy | None:
+    async def _answer(self, direct: DirectRoute | WithheldPolicy, request: Request) -> Response | WithheldPolicy | None:
         try:
+            if isinstance(direct, WithheldPolicy):
+                return await direct.answer()
             return await direct(request, self._context)
         except EguardError as error:
             return answer_error(request, error)
@@ -131,15 +134,6 @@ class Gate:
             metrics.observe_request(scope["method"], template, status, seconds)
             if template == UPLOAD_PATH and status in UNREADABLE:
                 self._context.counts.add({REJECTS: 1})
-
-
-def _waited(withheld: WithheldPolicy) -> DirectRoute:
-    """Return what goes on with a request whose answer was withheld."""
-
-    async def go_on(_request: Request, _context: ServerContext) -> Response | WithheldPolicy | None:
-        return await withheld.answer()
-
-    return go_on
 
 
 def _with_headers(send: Send, path: str, answered: dict[str, Any]) -> Callable[[Message], Any]:

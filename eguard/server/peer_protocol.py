@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+import httptools
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -28,6 +29,8 @@ from eguard.server.withheld import CAN_WITHHOLD, WithheldPolicy
 _LAST_SECONDS: Final = 1.0
 #: Largest request line with all header fields; the parser by itself collects a field for as long as it grows.
 MAX_HEAD_BYTES: Final = 65_536
+#: The same for all, as nobody changes it.
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 _CLOSE: Final = {"Connection": "close"}
 _PHRASES: Final = {
     400: b"400 Bad Request",
@@ -40,7 +43,15 @@ class PeerProtocol(HttpToolsProtocol):
     """HTTP/1.1 that knows its peer's certificate and does not wait for ever."""
 
     # Of its own: with more than thirty attributes in its dictionary a connection would need a kibibyte more.
-    __slots__ = ("_deadline", "_due_at", "_head_bytes", "_is_head_too_large", "_reading", "_when_lost")
+    __slots__ = (
+        "_deadline",
+        "_due_at",
+        "_head_bytes",
+        "_is_head_too_large",
+        "_is_parser_gone",
+        "_reading",
+        "_when_lost",
+    )
 
     deadline_seconds: float = 15.0
     max_connections: int = 12_000
@@ -54,6 +65,7 @@ class PeerProtocol(HttpToolsProtocol):
         # How much of a head has come that is not complete; none once it is.
         self._head_bytes: int | None = 0
         self._is_head_too_large = False
+        self._is_parser_gone = False
         self._when_lost: Callable[[], None] | None = None
         super().connection_made(transport)
         self.flow = Flow(transport)
@@ -79,6 +91,8 @@ class PeerProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take in what arrived, as long as the head of a request does not outgrow its limit."""
         before = self._head_bytes
+        if self._is_parser_gone:
+            self._make_parser()
         super().data_received(data)
         if before is not None and self._head_bytes == before:
             self._head_bytes += len(data)
@@ -88,6 +102,7 @@ class PeerProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request: its head and body have until the deadline."""
         super().on_message_begin()
+        self.scope["asgi"] = _ASGI  # type: ignore[typeddict-item]
         self.scope["state"]["when_lost"] = self._tell_when_lost
         self.scope["state"][CAN_WITHHOLD] = True
         self._head_bytes = 0
@@ -121,8 +136,19 @@ class PeerProtocol(HttpToolsProtocol):
             return
         self._when_lost = outcome.give_up
         outcome.hold(partial(self._go_on, cycle))
+        if self._head_bytes is None and not cycle.more_body:
+            # It has read a whole request and nothing of another. With the methods of ours that it knows it takes a
+            # kibibyte, and the next request is a minute away.
+            self._is_parser_gone = True
+            self.parser = None  # type: ignore[assignment]
         if cycle.disconnected:
             outcome.give_up()
+
+    def _make_parser(self) -> None:
+        self._is_parser_gone = False
+        self.parser = httptools.HttpRequestParser(self)
+        # As uvicorn sets its own up: an early answer may end a connection on which more requests were sent.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def _go_on(self, cycle: RequestResponseCycle, withheld: WithheldPolicy) -> None:
         self._when_lost = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import resource
 import signal
@@ -25,6 +26,8 @@ from eguard.settings import ServerSettings
 #: Objects made between two collections of the youngest; uploads make thousands that die at once.
 _GC_THRESHOLD: Final = 50_000
 _POLL_SECONDS: Final = 0.1
+#: Of mallopt(3).
+_M_ARENA_MAX: Final = -8
 #: Files besides connections: the database's, the listeners', the administration's.
 _OTHER_FILES: Final = 2_048
 
@@ -67,9 +70,16 @@ def run_server(
     FleetStoreError
         The database cannot be used, or needs another version.
     """
+    _use_few_arenas()
     with open_context(settings, clock) as context:
         gc.set_threshold(_GC_THRESHOLD)
         asyncio.run(_serve(settings, context, stop or threading.Event(), started))
+
+
+def _use_few_arenas() -> None:
+    """Have threads share the memory that the C library holds free (glibc): one of them runs at a time, mostly."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _allow_files(max_connections: int) -> None:

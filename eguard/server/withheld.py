@@ -44,23 +44,20 @@ class WithheldPolicy:
         What answers the request then; set by whoever called the handler.
     """
 
-    __slots__ = ("_board", "_is_news", "_look", "_waiter", "go_on")
+    __slots__ = ("_board", "_ended", "_is_news", "_look", "_waiter", "go_on")
 
     def __init__(self, board: PolicyBoard, waiter: Waiter, look: Look) -> None:
         self._board = board
         self._waiter = waiter
         self._look = look
         self._is_news = False
+        self._ended: Callable[[WithheldPolicy], object] | None = None
         self.go_on: Application | None = None
 
     def hold(self, ended: Callable[[WithheldPolicy], object]) -> None:
         """Have `ended` called once: when there is news, when the time is over, or when the agent went away."""
-
-        def tell(is_news: bool) -> None:
-            self._is_news = is_news
-            ended(self)
-
-        self._board.hold(self._waiter, tell)
+        self._ended = ended
+        self._board.hold(self._waiter, self._tell)
 
     def give_up(self) -> None:
         """End the waiting: nobody is there any more."""
@@ -69,3 +66,9 @@ class WithheldPolicy:
     async def answer(self) -> Response | WithheldPolicy:
         """Return what the agent is answered, now that the waiting is over."""
         return await self._look() if self._is_news else Response(status_code=204)
+
+    def _tell(self, is_news: bool) -> None:
+        self._is_news = is_news
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(self)

@@ -46,7 +46,7 @@ def test_a_certificate_that_does_not_hold_gets_no_answer_at_all(place, kind):
 
 def impostor_of(authority, now):
     """Return an authority whose certificate is the fleet's own and whose key is not."""
-    return Authority(authority.certificate, Authority.create(now)[1])
+    return Authority(authority.certificate, authority.agents_certificate, Authority.create(now)[1])
 
 
 def test_the_servers_own_certificate_is_no_agents(place):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import threading
 import time
@@ -250,6 +251,25 @@ def test_requests_sent_in_one_go_are_answered_in_their_order(place, certificate)
             status, _, data = split_answer(data)
             statuses.append(status)
     assert statuses == [200, 422, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("with_it", "meanwhile"), [(0, 0), (0, 1), (0, 30), (0, -1), (1, 7), (30, 30), (-1, -1)], ids=str
+)
+def test_what_comes_while_a_policy_is_withheld_is_answered_after_it(place, certificate, agent, with_it, meanwhile):
+    """However much of it came together with the request for the policy, or while that was withheld."""
+    revision = place.context.policies.revision_for("a1")
+    poll = f"GET /api/v1/endpoint/policy?revision={revision}&wait=0.6 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    following = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2 + b"GET /nothing HTTP/1.1\r\nConnection: close\r\n\r\n"
+    ends = [len(following) if each < 0 else each for each in (with_it, meanwhile)]
+    with connected(place, place.running.agent_port, certificate) as connection:
+        connection.sendall(poll + following[: ends[0]])
+        time.sleep(0.2)
+        connection.sendall(following[ends[0] : ends[1]])
+        answer = connection.recv(65_536)
+        connection.sendall(following[ends[1] :])
+        answer += read_answers(connection)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"204", b"200", b"200", b"404"]
 
 
 def test_a_thousand_requests_in_one_go_hold_up_nobody(place, certificate, agent):

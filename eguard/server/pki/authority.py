@@ -3,6 +3,11 @@
 Everything is decided here, nothing is taken from a request but its key: one name, one use, the dates. Keys are on
 P-256; a certificate begins five minutes early, as clocks differ, and never outlives its authority.
 
+An authority has one key and two names: one for what it says of servers, which agents trust, and one for what it says of
+agents, which servers trust. Whoever holds the certificate of whoever signed their own, OpenSSL has send it along with
+every handshake, and the other side read and keep it: with one name for both that would be 5 KiB of an agent's
+connection for nothing (docs/adr/0012-server-stack.md).
+
 References
 ----------
 RFC 5280, sections 4.2.1 (extensions) and 3.2 (paths of certification).
@@ -54,13 +59,18 @@ class Authority:
     Parameters
     ----------
     certificate : x509.Certificate
-        Its own.
+        Its own, by the name that servers' certificates say.
+    agents_certificate : x509.Certificate
+        Its own, by the name that agents' certificates say.
     key : ec.EllipticCurvePrivateKey
         The key that it signs with.
     """
 
-    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+    def __init__(
+        self, certificate: x509.Certificate, agents_certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
+    ) -> None:
         self.certificate = certificate
+        self.agents_certificate = agents_certificate
         self._key = key
 
     @classmethod
@@ -68,15 +78,10 @@ class Authority:
         """Return a new authority that signed itself, and its key for whoever keeps it."""
         key = ec.generate_private_key(ec.SECP256R1())
         # Two authorities of one server live side by side during a rotation, and are told apart by their names.
-        name = _name(f"eGuard authority {x509.random_serial_number():040x}")
-        certificate = (
-            _builder(name, name, key.public_key(), now=now, not_after=now + AUTHORITY_DAYS * _DAY_SECONDS)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-            .add_extension(_authority_usage(), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .sign(key, hashes.SHA256())
-        )
-        return cls(certificate, key), key
+        number = f"{x509.random_serial_number():040x}"
+        certificate = _own(_name(f"eGuard authority {number}"), key, now, path_length=1)
+        agents_certificate = _own(_name(f"eGuard agents {number}"), key, now, path_length=0)
+        return cls(certificate, agents_certificate, key), key
 
     @property
     def not_after(self) -> float:
@@ -88,7 +93,9 @@ class Authority:
     ) -> IssuedCertificate:
         """Return a certificate that lets its holder speak for one agent."""
         names = x509.SubjectAlternativeName([alternative_name(agent_id)])
-        certificate = self._leaf(key, agent_id, names, usage=ExtendedKeyUsageOID.CLIENT_AUTH, now=now, days=days)
+        certificate = self._leaf(
+            key, agent_id, names, self.agents_certificate, usage=ExtendedKeyUsageOID.CLIENT_AUTH, now=now, days=days
+        )
         return IssuedCertificate(
             pem=certificate.public_bytes(Encoding.PEM).decode(),
             serial=serial_hex(certificate),
@@ -110,7 +117,9 @@ class Authority:
         if not names:
             raise ConfigError("the server's certificate needs a name", remedy="Name it: --name server.example")
         alternative = x509.SubjectAlternativeName([_server_name(name) for name in names])
-        return self._leaf(key, names[0], alternative, usage=ExtendedKeyUsageOID.SERVER_AUTH, now=now, days=days)
+        return self._leaf(
+            key, names[0], alternative, self.certificate, usage=ExtendedKeyUsageOID.SERVER_AUTH, now=now, days=days
+        )
 
     def vouch_for(self, successor: Authority, now: float) -> x509.Certificate:
         """Return a certificate of the next authority's key, signed by this one.
@@ -135,6 +144,7 @@ class Authority:
         key: ec.EllipticCurvePublicKey,
         title: str,
         names: x509.SubjectAlternativeName,
+        issuer: x509.Certificate,
         *,
         usage: x509.ObjectIdentifier,
         now: float,
@@ -143,7 +153,7 @@ class Authority:
         subject = _name(title)
         end = min(now + days * _DAY_SECONDS, self.not_after)
         return (
-            _builder(subject, self.certificate.subject, key, now=now, not_after=end)
+            _builder(subject, issuer.subject, key, now=now, not_after=end)
             .add_extension(names, critical=not list(subject))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(digital_signature=True), critical=True)
@@ -155,6 +165,18 @@ class Authority:
 
     def _identifier(self) -> x509.AuthorityKeyIdentifier:
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+
+
+def _own(name: x509.Name, key: ec.EllipticCurvePrivateKey, now: float, *, path_length: int) -> x509.Certificate:
+    """Return a certificate that an authority signs for itself."""
+    public = key.public_key()
+    return (
+        _builder(name, name, public, now=now, not_after=now + AUTHORITY_DAYS * _DAY_SECONDS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_authority_usage(), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .sign(key, hashes.SHA256())
+    )
 
 
 def _builder(

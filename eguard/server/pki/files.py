@@ -15,4 +15,4 @@ def pki_folder(settings: ServerSettings) -> PkiFolder:
 def server_tls_files(settings: ServerSettings) -> TlsFiles:
     """Return what the listeners need: the server's key and chain lie in one file."""
     folder = pki_folder(settings)
-    return TlsFiles(certificate=folder.server_file, key=folder.server_file, authority=folder.trust_file)
+    return TlsFiles(certificate=folder.server_file, key=folder.server_file, authority=folder.agents_trust_file)

@@ -1,8 +1,9 @@
-"""The authority's folder: three files, each replaced whole, the two with a key readable by their owner alone.
+"""The authority's folder: four files, each replaced whole, the two with a key readable by their owner alone.
 
 ========================  =============================================================================================
-``authority.pem``         the authority's key and certificate; after a rotation also what its predecessor says of it
-``ca.pem``                every authority whose certificates hold: what agents and the server check each other against
+``authority.pem``         the authority's key and both certificates, and after a rotation its predecessor's voucher
+``ca.pem``                every authority whose certificates hold, by its name for servers: for agents to check those
+``agents-ca.pem``         the same authorities by their names for agents: for the server to check those
 ``server.pem``            the server's key, its certificate and what else a client needs to believe it
 ========================  =============================================================================================
 
@@ -64,6 +65,11 @@ class PkiFolder:
         return self.path / "ca.pem"
 
     @property
+    def agents_trust_file(self) -> Path:
+        """The same authorities as the server trusts them to speak of agents."""
+        return self.path / "agents-ca.pem"
+
+    @property
     def server_file(self) -> Path:
         """The server's key and certificate chain."""
         return self.path / "server.pem"
@@ -84,8 +90,8 @@ class PkiFolder:
         authority, key = Authority.create(now)
         self._server_pair(authority, names, now, [])  # a bad name is found before anything is written
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _replace(self.trust_file, _pem([authority.certificate]), _PUBLIC)
-        _replace(self.authority_file, self._authority_text(key, [authority.certificate]), _PRIVATE)
+        self._trust([authority.certificate], [authority.agents_certificate])
+        _replace(self.authority_file, self._authority_text(key, authority, []), _PRIVATE)
         self.renew_server(names, now)
         return authority
 
@@ -129,7 +135,7 @@ class PkiFolder:
     def renew_server(self, names: Sequence[str] | None, now: float) -> x509.Certificate:
         """Give the server a new key and certificate, with the names that it has unless others are given."""
         authority = self.authority()
-        vouchers = _certificates(self.authority_file)[1:]
+        vouchers = _certificates(self.authority_file)[2:]
         text, certificate = self._server_pair(authority, names or self.server_names(), now, vouchers)
         _replace(self.server_file, text, _PRIVATE)
         return certificate
@@ -143,8 +149,10 @@ class PkiFolder:
         present = self.authority()
         successor, key = Authority.create(now)
         voucher = present.vouch_for(successor, now)
-        _replace(self.trust_file, _pem([successor.certificate, present.certificate]), _PUBLIC)
-        _replace(self.authority_file, self._authority_text(key, [successor.certificate, voucher]), _PRIVATE)
+        self._trust(
+            [successor.certificate, present.certificate], [successor.agents_certificate, present.agents_certificate]
+        )
+        _replace(self.authority_file, self._authority_text(key, successor, [voucher]), _PRIVATE)
         self.renew_server(None, now)
         return successor
 
@@ -152,10 +160,10 @@ class PkiFolder:
         """Stop trusting every authority but the present one, and return those; certificates of theirs end with it."""
         authority = self.authority()
         retired = [certificate for certificate in self.authorities() if certificate != authority.certificate]
-        _replace(self.trust_file, _pem([authority.certificate]), _PUBLIC)
+        self._trust([authority.certificate], [authority.agents_certificate])
         key = load_pem_private_key(_read(self.authority_file), self._passphrase or None)
         if isinstance(key, ec.EllipticCurvePrivateKey):
-            _replace(self.authority_file, self._authority_text(key, [authority.certificate]), _PRIVATE)
+            _replace(self.authority_file, self._authority_text(key, authority, []), _PRIVATE)
         self.renew_server(None, now)
         return retired
 
@@ -166,25 +174,33 @@ class PkiFolder:
         certificate = authority.issue_server(key.public_key(), names, now)
         return _key_pem(key, NoEncryption()) + _pem([certificate, *vouchers]), certificate
 
-    def _authority_text(self, key: ec.EllipticCurvePrivateKey, certificates: list[x509.Certificate]) -> bytes:
+    def _trust(self, authorities: Sequence[x509.Certificate], for_agents: Sequence[x509.Certificate]) -> None:
+        _replace(self.trust_file, _pem(authorities), _PUBLIC)
+        _replace(self.agents_trust_file, _pem(for_agents), _PUBLIC)
+
+    def _authority_text(
+        self, key: ec.EllipticCurvePrivateKey, authority: Authority, vouchers: list[x509.Certificate]
+    ) -> bytes:
         encryption = BestAvailableEncryption(self._passphrase) if self._passphrase else NoEncryption()
-        return _key_pem(key, encryption) + _pem(certificates)
+        return _key_pem(key, encryption) + _pem([authority.certificate, authority.agents_certificate, *vouchers])
 
     def _read_authority(self) -> Authority:
         data = _read(self.authority_file)
         try:
             key = load_pem_private_key(data, self._passphrase or None)
-            certificate = x509.load_pem_x509_certificates(data)[0]
+            own = x509.load_pem_x509_certificates(data)[:2]
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 f"the authority's key in {self.authority_file} cannot be read",
                 remedy="Set EGUARD_PKI_PASSPHRASE to the passphrase that the authority was made with.",
             ) from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        keys = [each.public_key() for each in own]
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or keys != [key.public_key()] * 2:
             raise ConfigError(
-                f"key and certificate in {self.authority_file} are no pair", remedy="Restore the file from a backup."
+                f"key and certificates in {self.authority_file} do not belong together",
+                remedy="Restore the file from a backup.",
             )
-        return Authority(certificate, key)
+        return Authority(own[0], own[1], key)
 
 
 def _certificates(path: Path) -> list[x509.Certificate]:

@@ -76,7 +76,7 @@ def test_a_key_that_others_can_read_is_told(look, pki, name):
     assert (found.state, f"others can read the private key {path}" in found.cause) == ("failed", True)
 
 
-@pytest.mark.parametrize("name", ["authority.pem", "ca.pem", "server.pem"])
+@pytest.mark.parametrize("name", ["authority.pem", "ca.pem", "agents-ca.pem", "server.pem"])
 def test_a_missing_file_is_told(look, pki, name):
     (pki.path / name).unlink()
     found = look()
@@ -89,6 +89,14 @@ def test_a_server_certificate_that_agents_refuse_is_told(look, pki, tmp_path):
     pki.trust_file.write_bytes(other.trust_file.read_bytes())
     found = look()
     assert (found.state, "agents refuse it" in found.cause) == ("failed", True), found
+
+
+def test_an_authority_that_the_server_itself_does_not_trust_for_agents_is_told(look, pki, tmp_path):
+    other = PkiFolder(tmp_path / "other")
+    other.create(["eguard.example"], time.time())
+    pki.agents_trust_file.write_bytes(other.agents_trust_file.read_bytes())
+    found = look()
+    assert (found.state, "refuses the agents that it lets in" in found.cause) == ("failed", True), found
 
 
 def test_a_key_of_another_certificate_is_told(look, pki):

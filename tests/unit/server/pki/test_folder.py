@@ -9,10 +9,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from eguard.errors import ConfigError
 from eguard.server.pki import PkiFolder, agent_id_of, make_key_and_request, read_request
+from eguard.server.pki.authority import Authority
 from eguard.server.pki.identity import PeerCertificate
 
 NOW = 1_790_000_000.0
@@ -32,6 +33,11 @@ def now():
 
 def handshake(server_context, client_context, name="localhost"):
     """Shake hands in memory; return the certificate that the server saw."""
+    return shake_hands(server_context, client_context, name)[1].getpeercert(binary_form=True)
+
+
+def shake_hands(server_context, client_context, name="localhost"):
+    """Return both ends, client first."""
     client_in, client_out, server_in, server_out = (ssl.MemoryBIO() for _ in range(4))
     client = client_context.wrap_bio(client_in, client_out, server_hostname=name)
     server = server_context.wrap_bio(server_in, server_out, server_side=True)
@@ -40,14 +46,14 @@ def handshake(server_context, client_context, name="localhost"):
             with contextlib.suppress(ssl.SSLWantReadError):
                 side.do_handshake()
             other.write(out.read())
-    return server.getpeercert(binary_form=True)
+    return client, server
 
 
 def server_context(folder):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder.server_file, folder.server_file)
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(folder.trust_file)
+    context.load_verify_locations(folder.agents_trust_file)
     return context
 
 
@@ -85,13 +91,38 @@ def test_a_certificate_of_another_authority_is_refused(tmp_path, folder, now):
         handshake(server_context(folder), client)
 
 
-def test_an_agents_certificate_makes_no_server(tmp_path, folder, now):
+@pytest.mark.parametrize(
+    ("is_trusted_for_agents", "why"), [(False, "unable to get local issuer"), (True, "unsuitable certificate purpose")]
+)
+def test_an_agents_certificate_makes_no_server(tmp_path, folder, now, is_trusted_for_agents, why):
     key, request = make_key_and_request("localhost")
     issued = folder.authority().issue_agent(read_request(request, "localhost"), "localhost", now)
     (tmp_path / "forged.pem").write_bytes(key + issued.pem.encode())
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(tmp_path / "forged.pem")
-    with pytest.raises(ssl.SSLCertVerificationError, match="unsuitable certificate purpose"):
+    trusted = folder.trust_pem() + folder.agents_trust_file.read_text() * is_trusted_for_agents
+    with pytest.raises(ssl.SSLCertVerificationError, match=why):
+        handshake(server, ssl.create_default_context(cadata=trusted))
+
+
+def test_neither_side_sends_its_authority_along_with_its_certificate(tmp_path, folder, now):
+    client = client_context(tmp_path, folder, folder.trust_pem(), "web-7", now)
+    for end in shake_hands(server_context(folder), client):
+        # Public from Python 3.13 on.
+        assert len(end._sslobj.get_unverified_chain()) == 1
+
+
+def test_what_an_authority_says_of_agents_counts_for_no_server(tmp_path, folder, now):
+    authority = folder.authority()
+    key = ec.generate_private_key(ec.SECP256R1())
+    forged = Authority(authority.agents_certificate, authority.certificate, authority._key)
+    certificate = forged.issue_server(key.public_key(), ["localhost"], now)
+    (tmp_path / "forged.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM)
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(tmp_path / "forged.pem")
+    with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
         handshake(server, ssl.create_default_context(cadata=folder.trust_pem()))
 
 
@@ -101,7 +132,7 @@ def test_the_servers_certificate_makes_no_agent(folder):
 
 def test_keys_are_readable_by_their_owner_alone(folder):
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.path.iterdir()}
-    assert modes == {"authority.pem": 0o600, "server.pem": 0o600, "ca.pem": 0o644}
+    assert modes == {"authority.pem": 0o600, "server.pem": 0o600, "ca.pem": 0o644, "agents-ca.pem": 0o644}
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
 
 
@@ -191,7 +222,7 @@ def test_files_that_are_no_pair_are_refused(tmp_path, folder, now):
     mine, theirs = folder.authority_file.read_text(), other.authority_file.read_text()
     begin = "-----BEGIN CERTIFICATE-----"
     folder.authority_file.write_text(mine.split(begin)[0] + begin + theirs.split(begin)[1])
-    with pytest.raises(ConfigError, match="no pair"):
+    with pytest.raises(ConfigError, match="do not belong together"):
         PkiFolder(folder.path).authority()
 
 

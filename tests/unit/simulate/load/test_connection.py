@@ -28,6 +28,8 @@ class Ground:
         self.authority, _ = Authority.create(now)
         self.trust = folder / "ca.pem"
         self.trust.write_bytes(self.authority.certificate.public_bytes(Encoding.PEM))
+        self.agents_trust = folder / "agents-ca.pem"
+        self.agents_trust.write_bytes(self.authority.agents_certificate.public_bytes(Encoding.PEM))
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self.authority.issue_server(key.public_key(), ["127.0.0.1"], now)
         (folder / "server.pem").write_bytes(private_pem(key) + certificate.public_bytes(Encoding.PEM))
@@ -39,7 +41,7 @@ class Ground:
     def server_tls(self):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.folder / "server.pem")
-        context.load_verify_locations(self.trust)
+        context.load_verify_locations(self.agents_trust)
         context.verify_mode = ssl.CERT_REQUIRED
         return context
 
