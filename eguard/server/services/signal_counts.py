@@ -48,7 +48,8 @@ NAMES: Final = (
     TREES_ANOMALOUS,
 )
 
-_AGENTS_AT_ONCE: Final = 500
+#: In one transaction: uploads wait for it.
+_AGENTS_AT_ONCE: Final = 200
 _agent = endpoint_agent.c
 _log = structlog.get_logger("eguard.server")
 
@@ -176,25 +177,30 @@ class SignalCounts:
             for (bucket, name), value in sorted(values.items())
         ]
 
-        def write(connection: sa.Connection) -> list[tuple[str, float]]:
-            connection.execute(upsert(signal_count, ["bucket_at", "name", "server_id"]), rows)
-            for column, agents in seen.items():
-                names = sorted(agents)
-                for start in range(0, len(names), _AGENTS_AT_ONCE):
-                    chosen = _agent.agent_id.in_(names[start : start + _AGENTS_AT_ONCE])
-                    connection.execute(sa.update(endpoint_agent).where(chosen).values({column: now}))
-            # Who asked another server, or this one before it was started anew.
-            since = now - ASKED_SECONDS if self._looked_at is None else self._looked_at - 2.0 * FLUSH_SECONDS
-            asked = sa.select(_agent.agent_id, _agent.last_seed_at).where(_agent.last_seed_at >= since)
-            return [(row.agent_id, row.last_seed_at) for row in connection.execute(asked)]
-
-        found = self._database.retrying(write, is_idempotent=True)
+        self._database.retrying(
+            lambda connection: connection.execute(upsert(signal_count, ["bucket_at", "name", "server_id"]), rows),
+            is_idempotent=True,
+        )
+        for columns, agents in _by_columns(seen):
+            names = sorted(agents)
+            for start in range(0, len(names), _AGENTS_AT_ONCE):
+                self._note_seen(columns, names[start : start + _AGENTS_AT_ONCE], now)
+        # Who asked another server, or this one before it was started anew.
+        since = now - ASKED_SECONDS if self._looked_at is None else self._looked_at - 2.0 * FLUSH_SECONDS
+        asked = sa.select(_agent.agent_id, _agent.last_seed_at).where(_agent.last_seed_at >= since)
+        with self._database.read() as connection:
+            found = [(row.agent_id, row.last_seed_at) for row in connection.execute(asked)]
         self._looked_at = now
         with self._lock:
             for agent_id, at in found:
                 self._asked[agent_id] = max(at, self._asked.get(agent_id, at))
             oldest = now - ASKED_SECONDS
             self._asked = {agent_id: at for agent_id, at in self._asked.items() if at > oldest}
+
+    def _note_seen(self, columns: tuple[str, ...], names: list[str], now: float) -> None:
+        """Write down when some agents were seen: few enough that an upload need not wait for long in between."""
+        change = sa.update(endpoint_agent).where(_agent.agent_id.in_(names)).values(dict.fromkeys(columns, now))
+        self._database.retrying(lambda connection: connection.execute(change), is_idempotent=True)
 
     def _run(self) -> None:
         is_last = False
@@ -206,3 +212,15 @@ class SignalCounts:
             if is_last:
                 return
             is_last = self._stopping.wait(FLUSH_SECONDS)
+
+
+def _by_columns(seen: Mapping[str, Collection[str]]) -> list[tuple[tuple[str, ...], set[str]]]:
+    """Return which agents have which columns to be written: a row with several is written once."""
+    columns: dict[str, tuple[str, ...]] = {}
+    for column, agents in seen.items():
+        for agent_id in agents:
+            columns[agent_id] = (*columns.get(agent_id, ()), column)
+    groups: dict[tuple[str, ...], set[str]] = {}
+    for agent_id, each in columns.items():
+        groups.setdefault(each, set()).add(agent_id)
+    return list(groups.items())

@@ -119,6 +119,39 @@ def test_a_database_that_refuses_loses_nothing(fleet, clock, monkeypatch):
         )
 
 
+def test_agents_that_were_seen_are_written_down_in_turns_with_uploads(fleet, clock, monkeypatch):
+    """Whoever writes meanwhile waits for one group of agents at most; one that fails is written the next time."""
+    names = [f"b{number:03}" for number in range(450)]
+    with fleet.write() as connection:
+        common = {"incarnation": "i", "incarnation_ordinal": 1, "group": "web", "group_revision": 0}
+        rows = [{"agent_id": name, "status": "active", "enrolled_at": NOW, **common} for name in names]
+        connection.execute(sa.insert(endpoint_agent), rows)
+    counts, real, done = SignalCounts(fleet, clock, "one"), fleet.retrying, []
+
+    def failing_once(function, **options):
+        if len(done) == 2:
+            done.append("failed")
+            raise FleetStoreError("away", reason="database_unavailable")
+        done.append("written")
+        return real(function, **options)
+
+    monkeypatch.setattr(fleet, "retrying", failing_once)
+    for name in names:
+        counts.uploaded(name, **UPLOAD)
+    for name in [*names[:300], "a1"]:
+        counts.handed_out(name, 1)
+    with pytest.raises(FleetStoreError):
+        counts.flush()
+    counts.flush()
+    # Counts and two groups; then counts, 300 with both times in two groups, and those with one of them.
+    assert done == ["written", "written", "failed", *["written"] * 5]
+    query = sa.select(endpoint_agent.c.agent_id, endpoint_agent.c.last_upload_at, endpoint_agent.c.last_seed_at)
+    with fleet.read() as connection:
+        found = {row[0]: (row[1], row[2]) for row in connection.execute(query)}
+    expected = {name: (NOW, NOW if number < 300 else None) for number, name in enumerate(names)}
+    assert found == expected | {"a1": (None, NOW), "a2": (None, None)}
+
+
 def test_the_last_counts_are_written_at_the_end(fleet, clock):
     counts = SignalCounts(fleet, clock, "one")
     counts.start()
