@@ -83,20 +83,15 @@ def test_a_missing_file_is_told(look, pki, name):
     assert (found.state, f"there is no {pki.path / name}") == ("failed", found.cause)
 
 
-def test_a_server_certificate_that_agents_refuse_is_told(look, pki, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "words"), [("ca.pem", "agents refuse it"), ("agents-ca.pem", "refuses the agents that it lets in")]
+)
+def test_an_authority_that_one_side_does_not_trust_is_told(look, pki, tmp_path, name, words):
     other = PkiFolder(tmp_path / "other")
     other.create(["eguard.example"], time.time())
-    pki.trust_file.write_bytes(other.trust_file.read_bytes())
+    (pki.path / name).write_bytes((other.path / name).read_bytes())
     found = look()
-    assert (found.state, "agents refuse it" in found.cause) == ("failed", True), found
-
-
-def test_an_authority_that_the_server_itself_does_not_trust_for_agents_is_told(look, pki, tmp_path):
-    other = PkiFolder(tmp_path / "other")
-    other.create(["eguard.example"], time.time())
-    pki.agents_trust_file.write_bytes(other.agents_trust_file.read_bytes())
-    found = look()
-    assert (found.state, "refuses the agents that it lets in" in found.cause) == ("failed", True), found
+    assert (found.state, words in found.cause) == ("failed", True), found
 
 
 def test_a_key_of_another_certificate_is_told(look, pki):

@@ -1,6 +1,10 @@
+import time
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+
+from eguard.server.pki.authority import Authority
 
 SERVER = "https://localhost:8443"
 
@@ -137,3 +141,36 @@ def test_a_certificate_for_servers_is_refused_as_a_clients(examine, settings, au
     )
     assert (found.state, "purpose" in found.cause) == ("failed", True), found
     assert "clientAuth" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("agent", ""),
+        ("agent of another authority", "unable to get local issuer certificate"),
+        ("server of the agents' name", "purpose"),
+    ],
+)
+def test_the_servers_own_authority_is_known_by_its_key(examine, settings, tmp_path, kind, words):
+    """Agents trust it by another name than the one that signs their certificates."""
+    now = time.time()
+    authority, signing_key = Authority.create(now)
+    issuer = {
+        "agent": authority,
+        "agent of another authority": Authority.create(now)[0],
+        "server of the agents' name": Authority(authority.agents_certificate, authority.certificate, signing_key),
+    }[kind]
+    key = ec.generate_private_key(ec.SECP256R1())
+    if kind.startswith("agent"):
+        certificate = issuer.issue_agent(key.public_key(), "agent-7", now).pem.encode()
+    else:
+        certificate = issuer.issue_server(key.public_key(), ["agent-7"], now).public_bytes(Encoding.PEM)
+    identity, trusted = tmp_path / "agent.pem", tmp_path / "ca.pem"
+    identity.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate)
+    identity.chmod(0o600)
+    trusted.write_bytes(authority.certificate.public_bytes(Encoding.PEM))
+    found = examine(
+        "tls_authority", with_settings=settings(server=SERVER, tls_cert=identity, tls_key=identity, tls_ca=trusted)
+    )
+    assert (found.state, words in found.cause) == ("failed" if words else "ok", True), found
+    assert words or "the agent's certificate verifies against it" in found.cause
