@@ -78,7 +78,7 @@ class PeerProtocol(HttpToolsProtocol):
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline with the connection."""
+        """Forget the deadline with the connection, and the request too."""
         self._disarm()
         for timer in (self._deadline, self._reading):
             if timer is not None:
@@ -87,6 +87,10 @@ class PeerProtocol(HttpToolsProtocol):
         told, self._when_lost = self._when_lost, None
         if told is not None:
             told()
+        # Its request refers to it. A herd that reconnects would take its memory twice until the collector comes by,
+        # which sees the objects and not what OpenSSL keeps with them.
+        self.cycle = None  # type: ignore[assignment]
+        self.scope = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Take in what arrived, as long as the head of a request does not outgrow its limit."""
@@ -152,7 +156,9 @@ class PeerProtocol(HttpToolsProtocol):
 
     def _go_on(self, cycle: RequestResponseCycle, withheld: WithheldPolicy) -> None:
         self._when_lost = None
-        self._start_asgi_task(cycle, withheld.go_on)
+        # What goes on refers to what was withheld: neither would be freed before the collector comes by.
+        application, withheld.go_on = withheld.go_on, None
+        self._start_asgi_task(cycle, application)
 
     def on_message_complete(self) -> None:
         """End a request's arrival; how long its answer takes is the application's matter."""

@@ -1,15 +1,23 @@
 """Hundreds of agents that connect at once and then wait: what each costs, and whether anybody notices them."""
 
+import gc
+import ssl
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import closing, contextmanager
 from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
 from server_access import beat, heartbeat, tls_context
 from server_place import server_place
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from eguard.server.peer_protocol import PeerProtocol
+from eguard.server.tls_connection import TlsConnection
+from eguard.server.withheld import WithheldPolicy
 
 AGENTS = 200
 #: The event loop's own TLS takes 256 KiB for its buffer alone; measured here are about 30.
@@ -117,3 +125,58 @@ def test_a_herd_of_handshakes_holds_up_no_heartbeat_and_all_of_it_gets_in(place,
             assert answer.status == 200
     agent.close()
     assert sorted(times)[len(times) // 2] < 1.0, times
+
+
+PARTS = (ssl.SSLSocket, TlsConnection, PeerProtocol, RequestResponseCycle, WithheldPolicy)
+
+
+@contextmanager
+def no_collector():
+    """Free only what nothing refers to any more."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def parts_alive():
+    """Return how many parts of connections there are, whether anybody uses them or not."""
+    kinds = Counter(type(each) for each in gc.get_objects())
+    return {part.__name__: sum(kinds[kind] for kind in kinds if issubclass(kind, part)) for part in PARTS}
+
+
+def everything_is_free(before):
+    """Wait until no more is alive than before: the last of a connection goes a moment after its agent."""
+    until = time.monotonic() + 10.0
+    while parts_alive() != before and time.monotonic() < until:
+        time.sleep(0.1)
+    assert parts_alive() == before
+
+
+def test_agents_that_went_away_leave_nothing_to_the_collector(place, certificate):
+    """Ten thousand that reconnect would take their memory twice until it comes by; it does not see OpenSSL's."""
+    with clients(place, certificate, 3):
+        everybody_waits(place, 3)
+    with no_collector():
+        before = parts_alive()
+        with clients(place, certificate, 20):
+            everybody_waits(place, 20)
+        everything_is_free(before)
+
+
+def test_answers_that_were_withheld_leave_nothing_to_the_collector(place, certificate):
+    connection = HTTPSConnection("127.0.0.1", place.running.agent_port, context=tls_context(place, certificate))
+
+    def ask():
+        connection.request("GET", "/api/v1/endpoint/policy?revision=99999&wait=0.05")
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+    with closing(connection), no_collector():
+        assert ask() == 204
+        before = parts_alive()
+        assert {ask() for _ in range(10)} == {204}
+        everything_is_free(before)
