@@ -13,7 +13,7 @@ from eguard.detection.alert import Alert, MatchedRule, WindowComparison, alert_i
 from eguard.detection.candidates import Candidates
 from eguard.detection.confidence import Confidence, layer_confidence, raise_by_classifier
 from eguard.detection.explain import Explanation, explain_rows
-from eguard.detection.features import FEATURE_NAMES
+from eguard.detection.features import FEATURE_NAMES, contract_sha256
 from eguard.detection.gate import GateDecision
 from eguard.detection.layers import DetectionContent
 from eguard.detection.model import Model
@@ -116,6 +116,9 @@ class AlertBuilder:
                     reasons=_reasons(candidates, row, content, scored.decision, has_kill_chain=has_kill_chain[row]),
                     baseline_version=baseline_version,
                     contributions=explained.largest if explained else (),
+                    features=tuple(scored.features[row].tolist()),
+                    feature_contract=contract_sha256(),
+                    signal=candidates.keys[row],
                     logit=explained.logit if explained else None,
                     base_logit=explained.base_logit if explained else None,
                     ancestors=candidates.tree.ancestors[row],

@@ -8,6 +8,7 @@ are appended under a new version, never inserted.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Final
 
 from eguard.wire.canonical import canonical_sha256
@@ -227,6 +228,7 @@ def contract() -> dict[str, Any]:
     }
 
 
+@cache
 def contract_sha256() -> str:
     """Return the SHA-256 of the contract's canonical JSON, in hexadecimal."""
     return canonical_sha256(contract())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -45,17 +46,28 @@ def read_adjudications(path: Path) -> pd.DataFrame:
             if verdict.verdict not in VERDICT_LABELS:
                 raise CorruptFileError(f"{path}, line {number}: no such verdict: {verdict.verdict!r}", line=number)
             verdicts.append(verdict)
-    table = pd.DataFrame([msgspec.structs.asdict(verdict) for verdict in verdicts])
+    return verdict_table([msgspec.structs.asdict(verdict) for verdict in verdicts])
+
+
+def verdict_table(verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return verdicts as a table, oldest first."""
+    table = pd.DataFrame(list(verdicts))
     if table.empty:
         return pd.DataFrame({name: pd.Series(dtype=object) for name in Adjudication.__struct_fields__})
     return table.sort_values(["adjudicated_at_unix", "analyst", "verdict"], kind="stable", ignore_index=True)
 
 
 def join_adjudications(signals: pd.DataFrame, path: Path, *, shipped_delay_seconds: float) -> pd.DataFrame:
+    """Return `signals` with the verdicts of a file; see `join_verdicts`."""
+    return join_verdicts(signals, read_adjudications(path), shipped_delay_seconds=shipped_delay_seconds)
+
+
+def join_verdicts(signals: pd.DataFrame, verdicts: pd.DataFrame, *, shipped_delay_seconds: float) -> pd.DataFrame:
     """Return `signals` with ``adjudicated_at_unix``, ``analyst``, ``n_verdicts`` and ``is_contested``.
 
-    A signal with verdicts takes the latest one as its label and ``analyst_feedback`` as its label source. A shipped
-    label bears neither a time nor a name: it counts as given `shipped_delay_seconds` after the signal, by nobody.
+    A signal with verdicts takes the latest one as its label and ``analyst_feedback`` as its label source; it is
+    contested if two analysts' latest verdicts mean different labels. A shipped label bears neither a time nor a name:
+    it counts as given `shipped_delay_seconds` after the signal, by nobody.
     """
     joined = signals.copy()
     has_label = joined["label"].notna()
@@ -63,12 +75,13 @@ def join_adjudications(signals: pd.DataFrame, path: Path, *, shipped_delay_secon
     joined["analyst"] = pd.Series([None] * len(joined), dtype=object, index=joined.index)
     joined["n_verdicts"] = has_label.to_numpy(np.int64)
     joined["is_contested"] = False
-    verdicts = read_adjudications(path)
     if verdicts.empty:
         return joined
-    verdicts["label"] = verdicts["verdict"].map(VERDICT_LABELS)
+    verdicts = verdicts.assign(label=verdicts["verdict"].map(VERDICT_LABELS))
     by_signal = verdicts.groupby("sample_id")
     latest = by_signal.last()
+    said = verdicts.groupby(["sample_id", "analyst"])["label"].last().groupby("sample_id")
+    is_contested = said.max() > said.min()
     rows = joined.index[joined["sample_id"].isin(latest.index)]
     ids = joined.loc[rows, "sample_id"]
     joined["label_source"] = joined["label_source"].astype(object)
@@ -77,5 +90,5 @@ def join_adjudications(signals: pd.DataFrame, path: Path, *, shipped_delay_secon
     for name in ("analyst", "adjudicated_at_unix"):
         joined.loc[rows, name] = latest[name].loc[ids].to_numpy()
     joined.loc[rows, "n_verdicts"] = by_signal.size().loc[ids].to_numpy()
-    joined.loc[rows, "is_contested"] = (by_signal["label"].max() > by_signal["label"].min()).loc[ids].to_numpy()
+    joined.loc[rows, "is_contested"] = is_contested.loc[ids].to_numpy()
     return joined

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -23,26 +22,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from eguard.detection.feature_contract import FEATURE_NAMES
 from eguard.errors import ConfigError
 from eguard.mlops.adjudications import join_adjudications
+from eguard.mlops.analyst_cap import cap_analysts
+from eguard.mlops.corpus_rows import write_ndjson
 from eguard.mlops.corpus_selection import SelectionLimits, select
 from eguard.mlops.sampling import hash_ranks
 from eguard.mlops.workspace import Workspace, write_report
 
 Progress = Callable[[str, int, int], None]
-#: Fields of an NDJSON row before the features (operations manual 5.2).
-ROW_FIELDS: Final = (
-    "sample_id",
-    "observed_at_utc",
-    "adjudicated_at_utc",
-    "host_id",
-    "network",
-    "rule_id",
-    "event_class",
-    "model_score",
-    "label",
-    "label_source",
-    "analyst",
-    "weight",
-)
 #: What a row of `features.parquet` says beside the features; the corpus keeps all of it.
 SIGNAL_COLUMNS: Final = (
     "sample_id",
@@ -59,7 +45,6 @@ SIGNAL_COLUMNS: Final = (
     "label_source",
     "severity",
 )
-_BLOCK_ROWS: Final = 4096
 
 
 class CorpusParams(BaseModel):
@@ -126,6 +111,7 @@ def run(params: CorpusParams, *, seed: int, workspace: Workspace, progress: Prog
     )
     kept, weights, capping = select(signals, rank, np.isin(_text(signals["source"]), params.sources), limits)
     corpus = signals.iloc[kept].assign(weight=weights).reset_index(drop=True)
+    corpus["weight"], analysts = cap_analysts(corpus)
     if params.permute_labels:
         corpus["label"] = _permuted(corpus["label"], np.random.default_rng(seed))
     features = _read_rows(path, kept, progress)
@@ -133,11 +119,12 @@ def run(params: CorpusParams, *, seed: int, workspace: Workspace, progress: Prog
     corpus, features = corpus.iloc[order].reset_index(drop=True), features[order]
     workspace.processed.mkdir(parents=True, exist_ok=True)
     _write_parquet(workspace.processed / "corpus.parquet", corpus, features)
-    _write_ndjson(workspace.processed / "signature-ml-features.ndjson", corpus, features, progress)
+    write_ndjson(workspace.processed / "signature-ml-features.ndjson", corpus, features, progress)
     report = {
         "signals": len(signals),
         "rows": len(corpus),
         "flood_cap": capping,
+        "analysts": analysts,
         "labels_permuted": params.permute_labels,
         "by_source": _composition(corpus, "source"),
         "by_network": _composition(corpus, "network"),
@@ -159,13 +146,15 @@ def _read_signals(path: Path) -> pd.DataFrame:
         raise ConfigError(
             f"{path} lacks the column {missing[0]}", remedy="Run the replay stage of this version.", missing=missing
         )
-    columns = [*SIGNAL_COLUMNS, *(["model_score"] if "model_score" in present else [])]
+    columns = [*SIGNAL_COLUMNS, *(name for name in ("model_score", "weight") if name in present)]
     text = ["host_id", "network", "source", "rule_id", "event_class", "attack_step", "label_source"]
     table = pq.read_table(path, columns=columns, read_dictionary=text)
     signals: pd.DataFrame = table.to_pandas(split_blocks=True)
     signals["label"] = signals["label"].astype("Int8")
     if "model_score" not in present:
         signals["model_score"] = np.nan
+    if "weight" not in present:
+        signals["weight"] = 1.0
     return signals
 
 
@@ -204,28 +193,6 @@ def _write_parquet(path: Path, corpus: pd.DataFrame, features: NDArray[np.float6
     for column, name in enumerate(FEATURE_NAMES):
         columns = columns.append_column(name, pa.array(features[:, column]))
     pq.write_table(columns.replace_schema_metadata(None), path, compression="zstd")
-
-
-def _write_ndjson(path: Path, corpus: pd.DataFrame, features: NDArray[np.float64], progress: Progress | None) -> None:
-    encoder = msgspec.json.Encoder()
-    names = (*ROW_FIELDS, *FEATURE_NAMES)
-    with path.open("wb") as file:
-        for start in range(0, len(corpus), _BLOCK_ROWS):
-            block = corpus.iloc[start : start + _BLOCK_ROWS]
-            values = [_plain(block, name) for name in ROW_FIELDS]
-            rows = zip(*values, *features[start : start + len(block)].T.tolist(), strict=True)
-            file.writelines(encoder.encode(dict(zip(names, row, strict=True))) + b"\n" for row in rows)
-            if progress is not None:
-                progress("corpus", start + len(block), len(corpus))
-
-
-def _plain(block: pd.DataFrame, name: str) -> list[Any]:
-    """Return a column as JSON values: ISO times, null for what is missing."""
-    if name.endswith("_utc"):
-        seconds = block[name.removesuffix("_utc") + "_unix"]
-        text = pd.to_datetime(seconds, unit="s").dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        return [value if isinstance(value, str) else None for value in text]
-    return [None if pd.isna(value) else value for value in block[name].tolist()]
 
 
 def _composition(corpus: pd.DataFrame, column: str) -> dict[str, dict[str, Any]]:

@@ -59,7 +59,7 @@ def select(
     candidates = np.flatnonzero(eligible)
     capped, stands_for = cap_floods([group[candidates] for group in groups], rank[candidates], limits.flood_cap)
     weights = np.zeros(len(signals))
-    weights[candidates] = stands_for
+    weights[candidates] = stands_for * signals["weight"].to_numpy(np.float64)[candidates]
     capped = candidates[capped]
     label = signals["label"].fillna(-1).to_numpy(np.int64)
     strata = [_codes(signals["network"]), _codes(signals["rule_id"]), label]

@@ -16,13 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from eguard.detection.feature_contract import FEATURE_NAMES
 from eguard.errors import ConfigError, GateFailedError
+from eguard.mlops.analyst_cap import analyst_bound
+from eguard.mlops.corpus_selection import LIVE_SOURCE
 from eguard.mlops.workspace import Workspace, write_report
 
 REPORT: Final = "label-quality.json"
 _DAY_SECONDS: Final = 86_400.0
-#: The share of a class's labels that one analyst may have given: the larger of this and 1.5 / number of analysts.
-_ANALYST_SHARE: Final = 0.20
-_ANALYST_SLACK: Final = 1.5
+#: Sums of weights that were capped miss the bound by rounding.
+_ROUNDING: Final = 1e-9
 
 
 class LabelGateParams(BaseModel):
@@ -35,6 +36,10 @@ class LabelGateParams(BaseModel):
     min_negative: int = Field(default=120, ge=1, description="Rows labelled as no attack.")
     min_hosts: int = Field(default=40, ge=1, description="Hosts with a labelled row.")
     min_rules: int = Field(default=60, ge=1, description="Rules with a labelled row.")
+    min_live_positive: int = Field(default=1, ge=0, description="Live rows labelled as attack, if there are live rows.")
+    min_live_negative: int = Field(
+        default=1, ge=0, description="Live rows labelled as no attack, if there are live rows."
+    )
     max_unresolved_fraction: float = Field(default=0.15, ge=0, le=1, description="Share of rows without a label.")
     max_latency_p95_days: float = Field(
         default=5.0, gt=0, description="95 % point of the time from signal to verdict, in days."
@@ -136,6 +141,7 @@ def judge_labels(corpus: pd.DataFrame, params: LabelGateParams) -> dict[str, Any
             "opposite_duplicate_fraction", _share(opposite_duplicates(labelled)), params.max_opposite_duplicate_fraction
         ),
         *_analyst_checks(labelled),
+        *_live_checks(labelled, params),
     ]
     return {
         "checks": checks,
@@ -168,16 +174,32 @@ def opposite_duplicates(labelled: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _analyst_checks(labelled: pd.DataFrame) -> list[dict[str, Any]]:
-    """Bound the share of each class that one analyst has labelled; shipped labels bear no name and are exempt."""
+    """Bound the share of each class's weight that one analyst has; shipped labels bear no name and are exempt.
+
+    The corpus stage has capped the weights. A share above the bound is left where too few analysts spoke of a class
+    for any weights to meet it.
+    """
     named = labelled[labelled["analyst"].notna()]
     n_analysts = named["analyst"].nunique()
-    bound = max(_ANALYST_SHARE, _ANALYST_SLACK / max(n_analysts, 1))
+    bound = analyst_bound(n_analysts)
     checks = []
     for label, name in ((1, "positive"), (0, "negative")):
-        counts = named.loc[named["label"] == label, "analyst"].value_counts()
-        if n_analysts > 1 and counts.size:
-            checks.append(_at_most(f"largest_analyst_share_{name}", float(counts.iloc[0] / counts.sum()), bound))
+        weights = named[named["label"] == label].groupby("analyst")["weight"].sum()
+        if n_analysts > 1 and weights.size:
+            check = _at_most(f"largest_analyst_share_{name}", float(weights.max() / weights.sum()), bound)
+            checks.append(check | {"passed": check["value"] <= bound + _ROUNDING})
     return checks
+
+
+def _live_checks(labelled: pd.DataFrame, params: LabelGateParams) -> list[dict[str, Any]]:
+    """Ask live data, where there is any, for both classes: shipped rows must not hide that analysts gave one only."""
+    live = labelled[labelled["source"] == LIVE_SOURCE]
+    if live.empty:
+        return []
+    return [
+        _at_least("live_positive", int((live["label"] == 1).sum()), params.min_live_positive),
+        _at_least("live_negative", int((live["label"] == 0).sum()), params.min_live_negative),
+    ]
 
 
 def _class_balance(labelled: pd.DataFrame, column: str) -> dict[str, dict[str, int]]:

@@ -5,7 +5,13 @@ the variable, or the key and its file.
 """
 
 from eguard.settings.agent import AgentSettings, SensorName, load_agent_settings
-from eguard.settings.mlops import MlopsSettings, ResourceProfileName, load_mlops_settings
+from eguard.settings.mlops import (
+    MlopsSettings,
+    NightlySettings,
+    ResourceProfileName,
+    load_mlops_settings,
+    load_nightly_settings,
+)
 from eguard.settings.operator import OperatorSettings, load_operator_settings
 from eguard.settings.origins import SETTINGS_CLASSES, SettingValue, explain_settings, unknown_variables
 from eguard.settings.server import ServerSettings, load_server_settings
@@ -14,6 +20,7 @@ __all__ = [
     "SETTINGS_CLASSES",
     "AgentSettings",
     "MlopsSettings",
+    "NightlySettings",
     "OperatorSettings",
     "ResourceProfileName",
     "SensorName",
@@ -22,6 +29,7 @@ __all__ = [
     "explain_settings",
     "load_agent_settings",
     "load_mlops_settings",
+    "load_nightly_settings",
     "load_operator_settings",
     "load_server_settings",
     "unknown_variables",

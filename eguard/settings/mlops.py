@@ -1,14 +1,15 @@
-"""Settings of the pipeline."""
+"""Settings of the pipeline and of the nightly run."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from eguard.settings.loading import load
-from eguard.settings.values import OptionalSwitch
+from eguard.settings.values import FolderPath, Number, OptionalPath, OptionalSwitch, WholeNumber
 
 ResourceProfileName = Literal["auto", "tiny", "modest", "balanced", "high"]
 
@@ -30,6 +31,27 @@ class MlopsSettings(BaseSettings):
     )
 
 
+class NightlySettings(BaseSettings):
+    """What the nightly run takes from the database, and where it works (operations manual 5.2)."""
+
+    model_config = SettingsConfigDict(env_prefix="EGUARD_ML_", frozen=True)
+
+    agent_repo_path: OptionalPath = Field(
+        None,
+        description="Pipeline workspace whose scripts, parameters and shipped data are used.",
+        json_schema_extra={"default_text": "the installed ones"},
+    )
+    output_root: FolderPath = Field(
+        Path("/usr/local/eg/var/mlops/signature-ml-feedback"),
+        description="Folder of runs, `latest-report.json` and `latest`.",
+    )
+    lookback_hours: Number = Field(720.0, gt=0, description="Window of events taken, in hours before now.")
+    query_limit: WholeNumber = Field(500_000, ge=1, description="Most events read, the newest first.")
+    min_feedback_rows: WholeNumber = Field(
+        30, ge=1, description="Adjudicated events below which a run is skipped."
+    )
+
+
 def load_mlops_settings() -> MlopsSettings:
     """Read the pipeline's settings from the environment.
 
@@ -39,3 +61,14 @@ def load_mlops_settings() -> MlopsSettings:
         A variable holds a value that cannot be read or is out of range.
     """
     return load(MlopsSettings)
+
+
+def load_nightly_settings() -> NightlySettings:
+    """Read the nightly run's settings from the environment.
+
+    Raises
+    ------
+    ConfigError
+        A variable holds a value that cannot be read or is out of range.
+    """
+    return load(NightlySettings)

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings
 
 from eguard.settings.agent import AgentSettings
 from eguard.settings.loading import CONFIG_VARIABLE, ConfigFile, from_environment, load, read_config_file, variable_name
-from eguard.settings.mlops import MlopsSettings
+from eguard.settings.mlops import MlopsSettings, NightlySettings
 from eguard.settings.operator import OperatorSettings
 from eguard.settings.server import ServerSettings
 
@@ -25,6 +25,7 @@ SETTINGS_CLASSES: Final[tuple[type[BaseSettings], ...]] = (
     ServerSettings,
     OperatorSettings,
     MlopsSettings,
+    NightlySettings,
 )
 #: Variables that are read elsewhere: the file's own, and the signing keys' folder of `eguard bundle`.
 _OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "EGUARD_KEYS"})

@@ -16,6 +16,7 @@ import msgspec
 
 from eguard.detection.alert import Alert
 from eguard.detection.confidence import Confidence
+from eguard.detection.feature_contract import FEATURE_NAMES, contract_sha256
 from eguard.events import EventClass
 from eguard.wire.baseline import MAX_TIME_UNIX
 from eguard.wire.process_key import is_process_key
@@ -30,6 +31,7 @@ _MAX_RULE_ID: Final = 255
 _MAX_MODEL_VERSION: Final = 128
 _MAX_PID: Final = 2**53
 _MAX_TITLE: Final = 255
+_MAX_FEATURES: Final = 256
 _FIELDS: Final = frozenset(Alert.__struct_fields__)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]+")
 _IDENTIFIER: Final = re.compile(rf"[^\x00-\x1f\x7f]{{1,{_MAX_ID}}}")
@@ -44,6 +46,7 @@ _FAULTS: Final = (
     ("invalid_number", "score, p_value, logit: finite numbers only"),
     ("invalid_rule_id", f"rules: ids of 1 to {_MAX_RULE_ID} characters"),
     ("out_of_range", f"model_version: at most {_MAX_MODEL_VERSION} characters; pid: 0..{_MAX_PID}"),
+    ("invalid_features", f"features: at most {_MAX_FEATURES} finite numbers"),
 )
 
 
@@ -90,6 +93,7 @@ def _unstorable(alert: Alert) -> tuple[str, str] | None:
         all(value is None or math.isfinite(value) for value in (alert.score, alert.p_value, alert.logit)),
         all(0 < len(rule.rule_id) <= _MAX_RULE_ID for rule in alert.rules),
         len(alert.model_version) <= _MAX_MODEL_VERSION and 0 <= alert.pid <= _MAX_PID,
+        len(alert.features) <= _MAX_FEATURES and all(map(math.isfinite, alert.features)),
     )
     return None if all(holds) else _FAULTS[holds.index(False)]
 
@@ -112,15 +116,38 @@ def event_row(
         "score": alert.score,
         "p_value": alert.p_value,
         "model_version": alert.model_version or None,
-        "features": {part.feature: part.value for part in alert.contributions} or None,
-        "detail": read.body,
+        "features": feature_values(alert),
+        "detail": _without_whole_row(read),
         "search_text": search_text(alert, agent_id),
         "suppressed_by": suppressed_by,
     }
 
 
+def feature_values(alert: Alert) -> dict[str, float] | None:
+    """Return an alert's features by name: all of them, or what explains its score where its contract is another one.
+
+    Only whole rows of this release's contract can be learned from; the nightly run counts the others.
+    """
+    if _has_whole_row(alert):
+        return dict(zip(FEATURE_NAMES, alert.features, strict=True))
+    return {part.feature: part.value for part in alert.contributions} or None
+
+
+def _has_whole_row(alert: Alert) -> bool:
+    return len(alert.features) == len(FEATURE_NAMES) and alert.feature_contract == contract_sha256()
+
+
+def _without_whole_row(read: ReadAlert) -> dict[str, Any]:
+    """Return the alert as it came; a feature row that has a column of its own is not kept twice."""
+    if not _has_whole_row(read.alert):
+        return read.body
+    return {name: value for name, value in read.body.items() if name != "features"}
+
+
 def what_fired(alert: Alert) -> str:
-    """Return the first rule's id, or what fired where no rule did."""
+    """Return the signal's name; for an alert of an agent that gives none the first rule's id, or what fired."""
+    if alert.signal:
+        return alert.signal
     return alert.rules[0].rule_id if alert.rules else "; ".join(alert.reasons) or "unknown"
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from eguard.detection.feature_contract import FEATURE_NAMES
 from eguard.errors import ConfigError
-from eguard.mlops.corpus import ROW_FIELDS, CorpusParams, run
+from eguard.mlops.corpus import CorpusParams, run
+from eguard.mlops.corpus_rows import ROW_FIELDS
 
 
 def read_ndjson(workspace):
