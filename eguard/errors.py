@@ -34,6 +34,7 @@
     │   └── IsolationUnavailableError   nft, privileges or nf_tables are missing on this machine
     ├── SimulationError             a simulated fleet did not do what was asked of it
     ├── NotebookFailedError         a cell of a notebook raised
+    ├── PipelineBusyError           another run of the pipeline works in the same folder
     ├── GateFailedError             a quality gate said no; carries the report
     └── MissingExtraError           an optional dependency is not installed
 
@@ -314,6 +315,12 @@ class NotebookFailedError(EguardError):
     """A cell of a notebook raised; the executed copy shows where."""
 
     code = "notebook_failed"
+
+
+class PipelineBusyError(EguardError):
+    """Another run of the pipeline works in the same folder; nothing was begun."""
+
+    code = "pipeline_busy"
 
 
 class GateFailedError(EguardError):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from eguard.cli.ml_drift import drift
+from eguard.cli.ml_nightly import labels_app, nightly, train
 from eguard.cli.output import print_facts, print_json, print_table, progress_bar
 
 app = typer.Typer(
@@ -15,6 +16,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command()(drift)
+app.command()(nightly)
+app.command()(train)
+app.add_typer(labels_app, name="labels")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 MODEL = Path("models/signature-ml-model.json")

@@ -59,9 +59,9 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     `score`, `logit`, `base_logit`, `p_value` and `threshold` are None while no model is loaded, and `threshold` is also
     None while calibration is insufficient. `contributions` are the five largest; with those of the other features and
     `base_logit` they sum to `logit`. `ancestors` are nearest first. `response` is ``alert_only`` while the baseline is
-    learning. `features` is the feature row that was scored, in the order of the contract that `feature_contract` names by
-    its hash: what retraining learns from once the alert has a verdict. `signal` is what counts as its rule there: the
-    rule that leads, or the process and the kind of event. `window_id` names the window of its process key that the
+    learning. `features` is the feature row that was scored, in the order of the contract that `feature_contract` names
+    by its hash: what retraining learns from once the alert has a verdict. `signal` is what counts as its rule there:
+    the rule that leads, or the process and the kind of event. `window_id` names the window of its process key that the
     event falls into: if that is held back from learning, a verdict on the alert releases or drops it under this name.
     """
 

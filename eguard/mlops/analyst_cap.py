@@ -50,7 +50,7 @@ def cap_analysts(corpus: pd.DataFrame) -> tuple[NDArray[np.float64], dict[str, A
         if not rows.any():
             continue
         code = np.searchsorted(names, analyst[rows].to_numpy(str))
-        sums = np.bincount(code, weights[rows], len(names))
+        sums = np.bincount(code, weights[rows], len(names)).astype(np.float64)
         factor = _factors(sums, bound)
         weights[rows] *= factor[code]
         after = sums * factor

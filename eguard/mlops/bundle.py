@@ -103,8 +103,11 @@ def _collect(workspace: Workspace) -> dict[str, bytes]:
 
 
 def _input_digests(workspace: Workspace) -> dict[str, str]:
-    """Return the SHA-256 of every shipped input file, by path relative to the workspace."""
+    """Return the SHA-256 of every input file, shipped or exported, by path relative to the workspace."""
     digests = {}
+    exported = workspace.interim / "adjudications.ndjson"
+    for path in (exported, workspace.interim / "features.parquet") if exported.exists() else ():
+        digests[path.relative_to(workspace.root).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     for folder in (workspace.raw, workspace.root / "data" / "indicators"):
         for path in sorted(folder.rglob("*")):
             if path.is_file():

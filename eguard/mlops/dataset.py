@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from eguard.detection.feature_contract import FEATURE_NAMES
 from eguard.errors import ConfigError
 from eguard.events import UNCOUNTED, EventClass
+from eguard.mlops.corpus_selection import LIVE_SOURCE
 from eguard.mlops.sampling import hash_ranks, stratified_sample
 
 #: Label of a row that nobody has adjudicated.
@@ -55,8 +56,9 @@ class Dataset:
     time_unix, adjudicated_unix, severity : ndarray of shape (n,)
         When observed and adjudicated (NaN if not), in seconds since the epoch; the rule's severity in [0, 1].
     hosts, networks, rules, units : ndarray of int, shape (n,)
-        Codes into `names`. A unit is a site: networks that share a host are one. With fewer than three sites the
-        units are the hosts. Folds and the holdout never divide a unit's rows between fitting and scoring.
+        Codes into `names`. A unit is a site: networks that share a host are one. With fewer than three sites, and
+        for live rows, the units are hosts. Folds and the holdout never divide a unit's rows between fitting and
+        scoring.
     event_class : ndarray of int8, shape (n,)
         `EventClass` or `UNCOUNTED`.
     steps, sources : ndarray of str, shape (n,)
@@ -122,7 +124,9 @@ def load_dataset(path: Path, max_rows: int | None = None) -> Dataset:
     hosts, host_names = _encode(columns["host_id"])
     networks, network_names = _encode(columns["network"])
     rules, rule_names = _encode(columns["rule_id"])
+    sources = np.array(columns["source"].to_pylist(), np.str_)
     units, unit_names = independent_units(hosts, networks, host_names, network_names)
+    units, unit_names = live_hosts_apart(units, unit_names, hosts, host_names, sources == LIVE_SOURCE)
     event_class = np.array(
         [_CLASS_OF_NAME.get(name, UNCOUNTED) for name in columns["event_class"].to_pylist()], np.int8
     )
@@ -142,7 +146,7 @@ def load_dataset(path: Path, max_rows: int | None = None) -> Dataset:
         units=units,
         event_class=event_class,
         steps=np.array(columns["attack_step"].to_pylist(), np.str_),
-        sources=np.array(columns["source"].to_pylist(), np.str_),
+        sources=sources,
         is_flood=columns["is_flood"].to_numpy(),
         is_reservoir=columns["is_reservoir"].to_numpy(),
         names=Vocabulary(host_names, network_names, rule_names, unit_names),
@@ -173,6 +177,35 @@ def independent_units(
         return by_host, tuple(host_names[host] for host in seen)
     first_network = [int(networks[component[hosts] == label].min()) for label in present]
     return units, tuple(network_names[network] for network in first_network)
+
+
+def live_hosts_apart(
+    units: Codes,
+    unit_names: tuple[str, ...],
+    hosts: Codes,
+    host_names: tuple[str, ...],
+    is_live: NDArray[np.bool_],
+) -> tuple[Codes, tuple[str, ...]]:
+    """Make each host a unit of its own where a unit holds live rows and no others.
+
+    An operator's own groups are no independent sites: they share people, software and whoever attacks them, and all are
+    observed at once. What a nightly model meets next is a host of theirs, so hosts are what is left out.
+
+    Examples
+    --------
+    >>> units, hosts = np.array([0, 1, 1, 1]), np.array([0, 1, 2, 2])
+    >>> is_live = np.array([False, True, True, True])
+    >>> live_hosts_apart(units, ("site", "group"), hosts, ("a", "b", "c"), is_live)
+    (array([0, 1, 2, 2]), ('site', 'b', 'c'))
+    """
+    n_shipped = np.bincount(units[~is_live], minlength=len(unit_names))
+    apart = is_live & (n_shipped[units] == 0)
+    if not apart.any():
+        return units, unit_names
+    split = np.where(apart, len(unit_names) + hosts, units)
+    present, codes = np.unique(split, return_inverse=True)
+    names = (*unit_names, *host_names)
+    return codes, tuple(names[unit] for unit in present.tolist())
 
 
 def _sampled(table: pa.Table, max_rows: int) -> pa.Table:

@@ -11,9 +11,11 @@ The gates hold for any data. A miss is reported and leaves the bundle unpromoted
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from eguard.detection.feature_contract import contract_sha256
@@ -22,10 +24,12 @@ from eguard.errors import ConfigError, GateFailedError
 from eguard.mlops.classifiers import specification_from_json
 from eguard.mlops.dataset import Dataset, load_dataset
 from eguard.mlops.gates import Gate, missed
+from eguard.mlops.golden import golden_recall
 from eguard.mlops.holdout_evaluation import HoldoutEvaluation
+from eguard.mlops.live_groups import grouped
 from eguard.mlops.model_selection import FittingOptions
 from eguard.mlops.network_evaluation import NetworkOptions, evaluate_networks
-from eguard.mlops.splits import plan_holdout
+from eguard.mlops.splits import Holdout, plan_holdout
 from eguard.mlops.workspace import Workspace, read_json, write_report
 
 Progress = Callable[[str, int, int], None]
@@ -55,6 +59,19 @@ class EvaluateParams(BaseModel):
     previous_model: str = Field(
         default="previous/signature-ml-model.json",
         description="Model to compare with, relative to the workspace; none if the file is missing.",
+    )
+    max_golden_drop: float = Field(
+        default=0.02,
+        ge=0.0,
+        le=1.0,
+        description="Largest loss of recall on the golden attacks against the previous model.",
+    )
+    golden: str = Field(
+        default="data/shipped/corpus.parquet",
+        description="Shipped corpus whose held-out attacks are the golden set, relative to the workspace.",
+    )
+    judged_sources: tuple[str, ...] | None = Field(
+        default=None, description="Sources whose rows judge the model; null for all. The nightly judges on live rows."
     )
     bootstrap_replicates: int = Field(default=200, ge=20, description="Resamplings of hosts behind each interval.")
     unseen_sources: tuple[str, ...] = Field(
@@ -96,13 +113,17 @@ def run(params: EvaluateParams, *, seed: int, workspace: Workspace, progress: Pr
         raise ConfigError(
             "the corpus is not the one that the model was trained on", remedy="Train again: dvc repro train"
         )
-    holdout = HoldoutEvaluation(data, split, model, seed, params.bootstrap_replicates).report(
-        _previous(workspace, params), FittingOptions(**training["options"])
+    previous = _previous(workspace, params)
+    judging = _judging(data, split, params, workspace)
+    holdout = HoldoutEvaluation(data, judging, model, seed, params.bootstrap_replicates).report(
+        previous, FittingOptions(**training["options"])
     )
-    networks, plots = evaluate_networks(
-        data, _ablation_data(path, params, training), _network_options(params, training, seed), progress
-    )
-    gates = _gates(params, holdout, networks)
+    golden = golden_recall(workspace.root / params.golden, training["holdout_fraction"], model, previous)
+    options = _network_options(params, training, seed)
+    rows, fewer, options, left_out = _on_unseen(path, data, params, options, training["max_samples"])
+    networks, plots = evaluate_networks(rows, fewer, options, progress)
+    networks["left_out"] = left_out
+    gates = _gates(params, holdout, networks, golden)
     report = {
         "model_version": model.version,
         "model_digest": model.digest,
@@ -112,6 +133,7 @@ def run(params: EvaluateParams, *, seed: int, workspace: Workspace, progress: Pr
         "gates": [gate.to_json() for gate in gates],
         "holdout": holdout,
         "unseen_networks": networks,
+        "golden": golden,
     }
     write_report(workspace.reports / REPORT_NAME, report)
     for name, points in plots.items():
@@ -133,8 +155,43 @@ def _previous(workspace: Workspace, params: EvaluateParams) -> Any:
     return read_json(path) if path.exists() else None
 
 
-def _ablation_data(path: Path, params: EvaluateParams, training: dict[str, Any]) -> Dataset:
-    return load_dataset(path, min(params.ablation_rows, training["max_samples"])).labelled()
+def _judging(data: Dataset, split: Holdout, params: EvaluateParams, workspace: Workspace) -> Holdout:
+    """Return the split with only the rows that judge on its held-out side.
+
+    Raises
+    ------
+    GateFailedError
+        They are not of both labels.
+    """
+    if params.judged_sources is None:
+        return split
+    judging = split.held_out & np.isin(data.sources, params.judged_sources)
+    if len(set(data.labels[judging & ~data.is_flood].tolist())) < 2:
+        attacks = int((data.labels[judging] == 1).sum())
+        gates = [
+            Gate("held-out attacks", attacks, ">=", 1.0),
+            Gate("held-out rows that are no attack", int(judging.sum()) - attacks, ">=", 1.0),
+        ]
+        report = {"promoted": False, "gates": [gate.to_json() for gate in gates]}
+        write_report(workspace.reports / REPORT_NAME, report)
+        raise GateFailedError(
+            f"{int(judging.sum())} rows of {', '.join(params.judged_sources)} data were held out, not of both labels",
+            report=report,
+            remedy="Adjudicate alerts of both kinds on more hosts.",
+        )
+    return replace(split, held_out=judging, fraction=float(judging.mean()))
+
+
+def _on_unseen(
+    path: Path, data: Dataset, params: EvaluateParams, options: NetworkOptions, max_rows: int
+) -> tuple[Dataset, Dataset, NetworkOptions, str]:
+    """Return the rows, fewer rows for ablations, and what is left out in turn: networks, or parts of a fleet."""
+    fewer = load_dataset(path, min(params.ablation_rows, max_rows)).labelled()
+    if params.judged_sources is None:
+        return data, fewer, options, "networks"
+    data, left_out, min_attacks = grouped(data, params.min_network_attacks)
+    fewer, _, _ = grouped(fewer, params.min_network_attacks)
+    return data, fewer, replace(options, sources=params.judged_sources, min_attacks=min_attacks), left_out
 
 
 def _network_options(params: EvaluateParams, training: dict[str, Any], seed: int) -> NetworkOptions:
@@ -149,7 +206,9 @@ def _network_options(params: EvaluateParams, training: dict[str, Any], seed: int
     )
 
 
-def _gates(params: EvaluateParams, holdout: dict[str, Any], networks: dict[str, Any]) -> list[Gate]:
+def _gates(
+    params: EvaluateParams, holdout: dict[str, Any], networks: dict[str, Any], golden: dict[str, Any] | None
+) -> list[Gate]:
     """Return the gates: on the holdout without floods, on unseen networks, and against the previous model."""
     figures = holdout["without_floods"]
 
@@ -164,7 +223,7 @@ def _gates(params: EvaluateParams, holdout: dict[str, Any], networks: dict[str, 
         Gate("holdout brier", value("brier"), "<=", params.max_brier),
         Gate("holdout ece", value("ece"), "<=", params.max_ece),
         Gate(
-            "unseen networks average_precision",
+            f"unseen {networks['left_out']} average_precision",
             networks["mean_average_precision"]["without_floods"]["value"],
             ">=",
             params.min_average_precision,
@@ -174,6 +233,8 @@ def _gates(params: EvaluateParams, holdout: dict[str, Any], networks: dict[str, 
         gates.append(
             Gate("drop against previous model", holdout["previous_model"]["drop"]["value"], "<=", params.max_drop)
         )
+    if golden is not None and golden["drop"] is not None:
+        gates.append(Gate("drop of recall on golden attacks", golden["drop"], "<=", params.max_golden_drop))
     return gates
 
 

@@ -78,11 +78,12 @@ def read_shipped(path: Path) -> pd.DataFrame:
     missing = [name for name in names if name not in shipped.columns]
     if missing:
         raise ConfigError(f"the shipped corpus {path} lacks {missing[0]}", remedy="Make it again: dvc repro corpus")
-    return shipped.loc[shipped["source"].astype(str) != LIVE_SOURCE, names].reset_index(drop=True)
+    rows: pd.DataFrame = shipped.loc[shipped["source"].astype(str) != LIVE_SOURCE, names]
+    return rows.reset_index(drop=True)
 
 
 def freeze(live: pd.DataFrame, shipped: pd.DataFrame | None, verdicts: Sequence[dict[str, Any]], to: Workspace) -> None:
-    """Write the feature table and the verdicts into a run's workspace."""
+    """Write the feature table and the verdicts into a run's workspace; live rows bear their labels (`join_live`)."""
     parts = [live] if shipped is None else [live, shipped]
     parts = [part.astype(dict.fromkeys(_TEXT, str)) for part in parts if len(part)]
     names = [*SIGNAL_COLUMNS, "model_score", "weight", *FEATURE_NAMES]

@@ -12,7 +12,7 @@ from typing import Any, Final
 from eguard.mlops.workspace import Workspace, write_report
 
 Report = Mapping[str, Any]
-Figure = dict[str, float]
+Figure = dict[str, float | None]
 
 METRICS_FOLDER: Final = "metrics"
 #: Liars, cohort and aggregator of the poisoning figure.
@@ -20,8 +20,9 @@ _LIARS, _AGENTS, _AGGREGATOR = 0.2, 50, "trimmed_median"
 _DRIFT_DETECTOR: Final = "Page-Hinkley, KL of windows"
 
 
-def _plain(value: float) -> Figure:
-    return {"value": float(value)}
+def _plain(value: float | None) -> Figure:
+    """Return a figure; one that the data do not give is null."""
+    return {"value": None if value is None else float(value)}
 
 
 def _with_interval(figure: Mapping[str, Any], key: str = "value") -> Figure:

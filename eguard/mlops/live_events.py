@@ -6,7 +6,7 @@ whole feature row of this release's contract can be learned from; the others are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
+from sqlalchemy.engine import RowMapping
 
 from eguard.detection.confidence import Confidence
 from eguard.detection.feature_contract import FEATURE_NAMES, contract_sha256
@@ -128,7 +129,7 @@ def _events() -> sa.Select[Any]:
     ).join(endpoint_agent, agent.agent_id == _event.agent_id, isouter=True)
 
 
-def _take(live: LiveEvents, row: Mapping[str, Any]) -> None:
+def _take(live: LiveEvents, row: RowMapping) -> None:
     """Append one event, or count why it cannot be learned from."""
     features = feature_row(row["features"])
     if isinstance(features, str):

@@ -75,9 +75,12 @@ def evaluate_networks(
     evaluation = NetworkEvaluation(data, options, progress)
     if not evaluation.units:
         empty: dict[str, Any] = {"value": None, "interval": None}
-        return {"headline": {}, "mean_average_precision": {"without_floods": empty}, "networks": {}}, {
-            "pr": [], "roc": [], "reliability": [],
-        }  # fmt: skip
+        mean = {"without_floods": empty, "with_floods": empty, "chance": None}
+        return {"headline": {}, "mean_average_precision": mean, "networks": {}}, {
+            "pr": [],
+            "roc": [],
+            "reliability": [],
+        }
     report = evaluation.report()
     report["without_feature_groups"] = without_each_group(
         ablation_data,

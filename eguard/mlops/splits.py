@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eguard.errors import ConfigError
+from eguard.mlops.corpus_selection import LIVE_SOURCE
 from eguard.mlops.dataset import Dataset
+from eguard.mlops.sampling import hash_ranks
 
 Mask = NDArray[np.bool_]
 
@@ -46,7 +48,7 @@ class Holdout:
         """Return what a report says of the split."""
         return {
             "units": list(self.units),
-            "start_unix": self.start_unix[self.main_source],
+            "start_unix": self.start_unix.get(self.main_source),
             "start_unix_by_source": self.start_unix,
             "rows": int(self.held_out.sum()),
             "training_rows": int(self.training.sum()),
@@ -71,6 +73,9 @@ def plan_holdout(data: Dataset, fraction: float) -> Holdout:
     units that were observed after its first held-out row are left out of training, so that the holdout is a later time
     as well as unseen hosts. Sources were recorded years apart, and no calendar between them means anything.
 
+    Live rows are divided by unit alone, the same units every night: hosts of one fleet are observed at once, and what
+    an analyst said today of one that is trained on must count tonight.
+
     Single hosts of one network all begin alike; there the last `fraction` of time is held out of every other host
     (by name), and the rest of those hosts is not used.
 
@@ -79,17 +84,25 @@ def plan_holdout(data: Dataset, fraction: float) -> Holdout:
     ConfigError
         A side would be empty or hold one label only.
     """
-    if data.names.units == data.names.hosts:
+    if data.names.units == data.names.hosts and not np.all(data.sources == LIVE_SOURCE):
         return _hosts_and_time(data, fraction)
     held_out, training = np.zeros(len(data), np.bool_), np.zeros(len(data), np.bool_)
     start_unix: dict[str, float] = {}
     for source in np.unique(data.sources).tolist():
         of_source = data.sources == source
+        if source == LIVE_SOURCE:
+            judged = of_source & _live_judges(data, of_source, fraction)
+            held_out |= judged
+            training |= of_source
+            continue
         latest = of_source & _latest_units(data, of_source, fraction)
         if latest.any():
             start_unix[source] = float(data.time_unix[latest].min())
         held_out |= latest
         training |= of_source & ~latest & (data.time_unix < start_unix.get(source, np.inf))
+    is_judging = np.zeros(len(data.names.units), np.bool_)
+    is_judging[data.units[held_out]] = True
+    training &= ~is_judging[data.units]
     return _checked(data, held_out, training, start_unix)
 
 
@@ -107,6 +120,22 @@ def _latest_units(data: Dataset, rows: Mask, fraction: float) -> Mask:
             break
     latest: Mask = chosen[data.units]
     return latest
+
+
+def _live_judges(data: Dataset, rows: Mask, fraction: float) -> Mask:
+    """Return which rows are of the units that judge live models: by the hash of their names, never all of them."""
+    units = np.unique(data.units[rows])
+    rank = hash_ranks([data.names.units[unit] for unit in units.tolist()])
+    size = np.bincount(data.units[rows], minlength=len(data.names.units))
+    chosen = np.zeros(len(data.names.units), np.bool_)
+    n_held = 0
+    for place in np.argsort(rank)[: len(units) - 1].tolist():
+        if n_held >= fraction * rows.sum():
+            break
+        chosen[units[place]] = True
+        n_held += int(size[units[place]])
+    judges: Mask = chosen[data.units]
+    return judges
 
 
 def _hosts_and_time(data: Dataset, fraction: float) -> Holdout:

@@ -47,9 +47,7 @@ class NightlySettings(BaseSettings):
     )
     lookback_hours: Number = Field(720.0, gt=0, description="Window of events taken, in hours before now.")
     query_limit: WholeNumber = Field(500_000, ge=1, description="Most events read, the newest first.")
-    min_feedback_rows: WholeNumber = Field(
-        30, ge=1, description="Adjudicated events below which a run is skipped."
-    )
+    min_feedback_rows: WholeNumber = Field(30, ge=1, description="Adjudicated events below which a run is skipped.")
 
 
 def load_mlops_settings() -> MlopsSettings:

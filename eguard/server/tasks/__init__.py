@@ -11,6 +11,7 @@ from eguard.server.tasks.notify import has_messages, send_messages
 from eguard.server.tasks.retention import remove_what_is_old
 from eguard.server.tasks.session_cleanup import clean_up
 from eguard.server.tasks.signals import judge_signals
+from eguard.server.tasks.signature_ml_feedback_train import train_on_feedback
 from eguard.server.tasks.task import Task
 from eguard.server.tasks.tuf_refresh import refresh_bundles
 
@@ -47,6 +48,12 @@ TASKS: tuple[Task, ...] = (
         "every 1m",
         judge_signals,
         is_routine=True,
+    ),
+    Task(
+        "signature_ml_feedback_train",
+        "Retrain the classifier on what analysts said of alerts, judge it, and keep it if it is good enough.",
+        "0 2 * * *",
+        train_on_feedback,
     ),
     Task(
         "tuf_refresh",

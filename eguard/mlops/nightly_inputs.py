@@ -1,0 +1,201 @@
+"""What a night starts from besides the database: the pipeline's files, shipped data, the bundle in service, last night.
+
+Each is looked for in one order and described in the report, so that nobody has to guess what a model was made of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from eguard.bundle.manifest import read_targets
+from eguard.detection.beacon_calibration import BeaconCalibration
+from eguard.detection.content import CALIBRATION_FILE, FLEET_CONTEXT_FILE, INDICATORS_FILE, MODEL_FILE, RULES_FILE
+from eguard.errors import BundleError, ConfigError, ModelError
+from eguard.mlops.workspace import Workspace, write_artefact
+from eguard.settings import NightlySettings
+
+MODEL_NAME: Final = "signature-ml-model.json"
+SNAPSHOT_NAME: Final = "signature-ml-feature-snapshot-report.json"
+#: Where a run looks for last night's model and snapshot, relative to its workspace.
+PREVIOUS_MODEL: Final = Path("previous/signature-ml-model.json")
+PREVIOUS_SNAPSHOT: Final = Path("previous/feature-snapshot.json")
+SHIPPED_CORPUS: Final = Path("data/shipped/corpus.parquet")
+_CORPUS: Final = Path("data/processed/corpus.parquet")
+#: Files of a bundle that retraining does not make, by where the bundle stage takes them from.
+_BASE_FILES: Final = {
+    RULES_FILE: "rules.json",
+    INDICATORS_FILE: "indicators.json",
+    FLEET_CONTEXT_FILE: "fleet-context.json",
+}
+#: False-alarm rate of a beacon threshold that was never calibrated; it only advises then.
+_BEACON_ALPHA: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Where a run's inputs come from; None where there is none of it.
+
+    Parameters
+    ----------
+    code : Path
+        Folder that holds the package ``pipelines``.
+    is_external : bool
+        Whether that is a workspace of the operator's and not the installed one.
+    shipped : Path or None
+        Corpus of the shipped data.
+    bundle : dict or None
+        Files of the bundle in service, or of the one that the workspace has built.
+    bundle_from : str
+        Where the bundle came from.
+    """
+
+    code: Path
+    is_external: bool
+    shipped: Path | None
+    bundle: Mapping[str, bytes] | None = field(repr=False)
+    bundle_from: str
+
+
+def find_inputs(settings: NightlySettings, repository: Path | None) -> Inputs:
+    """Look for a run's inputs.
+
+    The pipeline is the installed one, or that of ``EGUARD_ML_AGENT_REPO_PATH``. Shipped data are the corpus that the
+    pipeline has made there, or the file ``shipped/corpus.parquet`` of the output folder. The bundle is the one that
+    agents are served, else the one that the pipeline has built.
+
+    Raises
+    ------
+    ConfigError
+        The workspace is none, or is being written by another run.
+    BundleError
+        A file of the served repository is not what its metadata say.
+    """
+    code = settings.agent_repo_path or installed_pipeline()
+    if not (code / "pipelines" / "nightly" / "dvc.yaml").is_file():
+        raise ConfigError(
+            f"{code} is no pipeline workspace: it has no pipelines/nightly/dvc.yaml",
+            remedy="Correct or unset EGUARD_ML_AGENT_REPO_PATH.",
+        )
+    candidates = [settings.output_root / "shipped" / "corpus.parquet", code / _CORPUS]
+    if settings.agent_repo_path is not None:
+        candidates.reverse()
+    shipped = next((path for path in candidates if path.is_file()), None)
+    if shipped is not None and shipped == code / _CORPUS:
+        _refuse_half_made(code, _CORPUS)
+    bundle, bundle_from = None, "none"
+    if repository is not None and (repository / "metadata" / "timestamp.json").is_file():
+        bundle, bundle_from = read_served(repository), str(repository)
+    elif (code / "bundles" / "targets").is_dir():
+        bundle, bundle_from = read_targets(code / "bundles" / "targets"), str(code / "bundles" / "targets")
+    return Inputs(code, settings.agent_repo_path is not None, shipped, bundle, bundle_from)
+
+
+def installed_pipeline() -> Path:
+    """Return the folder in which the package ``pipelines`` is installed.
+
+    Raises
+    ------
+    ConfigError
+        It is not installed.
+    """
+    found = importlib.util.find_spec("pipelines")
+    if found is None or found.origin is None:
+        raise ConfigError(
+            "the package pipelines is not installed", remedy="Install eguard[mlops], or set EGUARD_ML_AGENT_REPO_PATH."
+        )
+    return Path(found.origin).resolve().parents[1]
+
+
+def _refuse_half_made(code: Path, output: Path) -> None:
+    """Refuse an output that differs from what the workspace's last whole run wrote down: another run writes it now."""
+    lock = code / "dvc.lock"
+    try:
+        stages = yaml.safe_load(lock.read_text())["stages"] if lock.is_file() else {}
+    except (OSError, yaml.YAMLError, TypeError, KeyError):
+        stages = {}
+    noted = {out["path"]: out.get("md5") for stage in stages.values() for out in stage.get("outs", [])}
+    wanted = noted.get(output.as_posix())
+    if wanted is not None:
+        found = hashlib.md5((code / output).read_bytes(), usedforsecurity=False).hexdigest()
+        if found != wanted:
+            raise ConfigError(
+                f"{code / output} is not what the workspace's last run wrote: a run is under way, or was broken off",
+                remedy=f"Let it end, or run `dvc repro` in {code}; the next night takes what is there then.",
+            )
+
+
+def read_served(repository: Path) -> dict[str, bytes]:
+    """Read the files that a bundle repository offers now, each compared with the digest in the metadata.
+
+    Raises
+    ------
+    BundleError
+        Metadata cannot be read, or a file is not the one they name.
+    """
+    metadata, files = repository / "metadata", {}
+    try:
+        snapshot = _signed(metadata / "timestamp.json")["meta"]["snapshot.json"]["version"]
+        roles = _signed(metadata / f"{snapshot}.snapshot.json")["meta"]
+        for role in ("targets", "nightly"):
+            listed = _signed(metadata / f"{roles[f'{role}.json']['version']}.{role}.json")["targets"]
+            for name, facts in listed.items():
+                digest, path = facts["hashes"]["sha256"], repository / "targets" / name
+                data = path.with_name(f"{digest}.{path.name}").read_bytes()
+                if hashlib.sha256(data).hexdigest() != digest:
+                    raise BundleError(
+                        f"{name} in {repository} is not what its metadata say", remedy="Publish it again."
+                    )
+                files[name] = data
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(
+            f"the bundle repository {repository} cannot be read: {error}", remedy="Publish the bundle again."
+        ) from error
+    return files
+
+
+def _signed(path: Path) -> Any:
+    return json.loads(path.read_bytes())["signed"]
+
+
+def place_base(inputs: Inputs, to: Workspace) -> bool:
+    """Put what retraining does not make into a run's workspace; return whether a bundle can be built there."""
+    bundle = inputs.bundle or {}
+    beacon = BeaconCalibration(None, _BEACON_ALPHA, 0, insufficient_calibration=True)
+    if CALIBRATION_FILE in bundle:
+        # One of another release is not taken: the default only advises.
+        with suppress(ModelError, ValueError, KeyError, TypeError):
+            beacon = BeaconCalibration.from_json(json.loads(bundle[CALIBRATION_FILE])["beacon"])
+    write_artefact(to.models / "beacon-calibration.json", beacon.to_json())
+    to.interim.mkdir(parents=True, exist_ok=True)
+    for name, place in _BASE_FILES.items():
+        if name in bundle:
+            (to.interim / place).write_bytes(bundle[name])
+    return set(_BASE_FILES) <= bundle.keys()
+
+
+def place_previous(inputs: Inputs, latest: Path, to: Workspace, *, ignore_snapshot: bool = False) -> str:
+    """Put the model to compare with into a run's workspace, and say which it is.
+
+    It is the last night's that succeeded, else the one in service. Snapshots of features are compared between nights
+    alone: shipped data never look like a fleet's.
+    """
+    folder = to.root / PREVIOUS_MODEL.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if (latest / SNAPSHOT_NAME).is_file() and not ignore_snapshot:
+        (to.root / PREVIOUS_SNAPSHOT).write_bytes((latest / SNAPSHOT_NAME).read_bytes())
+    if (latest / MODEL_NAME).is_file():
+        (to.root / PREVIOUS_MODEL).write_bytes((latest / MODEL_NAME).read_bytes())
+        return "last night"
+    if inputs.bundle is not None and MODEL_FILE in inputs.bundle:
+        (to.root / PREVIOUS_MODEL).write_bytes(inputs.bundle[MODEL_FILE])
+        return "bundle in service"
+    return "none"
