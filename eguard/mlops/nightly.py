@@ -22,7 +22,7 @@ from eguard.fleet.database import Database
 from eguard.mlops.export import describe, freeze, join_live, live_table, read_shipped
 from eguard.mlops.live_events import LiveEvents, Progress, Window, read_calibration_samples, read_live_events
 from eguard.mlops.nightly_folder import OutputRoot
-from eguard.mlops.nightly_inputs import SHIPPED_CORPUS, Inputs, find_inputs, place_base, place_previous
+from eguard.mlops.nightly_inputs import SHIPPED_CORPUS, Inputs, find_inputs, place_base, place_previous, shipped_reason
 from eguard.mlops.nightly_process import Outcome, reproduce
 from eguard.mlops.nightly_workspace import make_workspace, night_params, stage_environment
 from eguard.mlops.workspace import Workspace, read_json
@@ -191,17 +191,20 @@ def _takes_shipped(params: dict[str, Any]) -> bool:
 def _freeze(
     night: Night, inputs: Inputs, live: LiveEvents, samples: list[dict[str, Any]], *, takes_shipped: bool
 ) -> None:
-    shipped = read_shipped(inputs.shipped) if inputs.shipped is not None else None
-    mixed = shipped if takes_shipped else None
-    night.report["shipped"] = {
-        "from": None if inputs.shipped is None else str(inputs.shipped),
-        "rows": 0 if mixed is None else len(mixed),
-    }
-    freeze(join_live(live_table(live, samples), live.verdicts), mixed, live.verdicts, night.workspace)
-    if inputs.shipped is not None:
+    reason = "there is none" if inputs.shipped is None else shipped_reason(inputs.shipped)
+    mixed = None
+    if inputs.shipped is not None and not reason:
+        shipped = read_shipped(inputs.shipped)
         golden = night.workspace.root / SHIPPED_CORPUS
         golden.parent.mkdir(parents=True, exist_ok=True)
         golden.write_bytes(inputs.shipped.read_bytes())
+        mixed = shipped if takes_shipped else None
+    night.report["shipped"] = {
+        "from": None if inputs.shipped is None else str(inputs.shipped),
+        "rows": 0 if mixed is None else len(mixed),
+        "left_out_because": reason,
+    }
+    freeze(join_live(live_table(live, samples), live.verdicts), mixed, live.verdicts, night.workspace)
 
 
 def _judge(night: Night, outcome: Outcome) -> None:

@@ -19,9 +19,12 @@ import yaml
 from eguard.bundle.manifest import read_targets
 from eguard.detection.beacon_calibration import BeaconCalibration
 from eguard.detection.content import CALIBRATION_FILE, FLEET_CONTEXT_FILE, INDICATORS_FILE, MODEL_FILE, RULES_FILE
+from eguard.detection.feature_contract import contract_sha256
+from eguard.detection.model import load_model
 from eguard.errors import BundleError, ConfigError, ModelError
 from eguard.mlops.workspace import Workspace, write_artefact
 from eguard.settings import NightlySettings
+from eguard.wire.canonical import canonical_sha256
 
 MODEL_NAME: Final = "signature-ml-model.json"
 SNAPSHOT_NAME: Final = "signature-ml-feature-snapshot-report.json"
@@ -185,17 +188,36 @@ def place_base(inputs: Inputs, to: Workspace) -> bool:
 def place_previous(inputs: Inputs, latest: Path, to: Workspace, *, ignore_snapshot: bool = False) -> str:
     """Put the model to compare with into a run's workspace, and say which it is.
 
-    It is the last night's that succeeded, else the one in service. Snapshots of features are compared between nights
-    alone: shipped data never look like a fleet's.
+    It is the last night's that succeeded, else the one in service; one of another feature contract cannot score these
+    rows and is not compared with. Snapshots of features are compared between nights alone: shipped data never look
+    like a fleet's.
     """
     folder = to.root / PREVIOUS_MODEL.parent
     folder.mkdir(parents=True, exist_ok=True)
     if (latest / SNAPSHOT_NAME).is_file() and not ignore_snapshot:
         (to.root / PREVIOUS_SNAPSHOT).write_bytes((latest / SNAPSHOT_NAME).read_bytes())
+    models = []
     if (latest / MODEL_NAME).is_file():
-        (to.root / PREVIOUS_MODEL).write_bytes((latest / MODEL_NAME).read_bytes())
-        return "last night"
+        models.append(("last night", (latest / MODEL_NAME).read_bytes()))
     if inputs.bundle is not None and MODEL_FILE in inputs.bundle:
-        (to.root / PREVIOUS_MODEL).write_bytes(inputs.bundle[MODEL_FILE])
-        return "bundle in service"
-    return "none"
+        models.append(("bundle in service", inputs.bundle[MODEL_FILE]))
+    for name, data in models:
+        try:
+            load_model(json.loads(data), expected_contract_sha256=contract_sha256())
+        except (ModelError, ValueError):
+            continue
+        (to.root / PREVIOUS_MODEL).write_bytes(data)
+        return name
+    return "nothing: there is no model of this feature contract" if models else "nothing: there is no model yet"
+
+
+def shipped_reason(path: Path) -> str:
+    """Return why a shipped corpus cannot be mixed in; empty if it can. The schema of its features lies beside it."""
+    schema = path.with_name("feature-schema.json")
+    if not schema.is_file():
+        return f"{schema} is missing: it says what the columns mean"
+    try:
+        found = canonical_sha256(json.loads(schema.read_bytes()))
+    except ValueError:
+        return f"{schema} is no JSON"
+    return "" if found == contract_sha256() else "its features are of another contract; make it again: dvc repro"
