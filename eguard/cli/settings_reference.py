@@ -17,6 +17,7 @@ _HEADING: Final = {
     "ServerSettings": "Server",
     "OperatorSettings": "Administration",
     "MlopsSettings": "Pipeline",
+    "NightlySettings": "Nightly run",
 }
 
 

@@ -213,11 +213,17 @@ CHILD = """
 import os, resource, sys
 from pathlib import Path
 from eguard.fleet.database import Database
+from eguard.mlops import nightly
 from eguard.mlops.nightly import run_nightly
 from eguard.settings import MlopsSettings, NightlySettings
 url, code, out, limit, now = sys.argv[1:]
-if int(limit):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+read = nightly.read_live_events
+def read_and_limit(*arguments):
+    found = read(*arguments)
+    if int(limit):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+    return found
+nightly.read_live_events = read_and_limit
 settings = NightlySettings(agent_repo_path=Path(code), output_root=Path(out))
 report = run_nightly(Database(url), settings, MlopsSettings(), now_unix=float(now))
 print(report["status"] + ": " + report["cause"])
@@ -232,7 +238,7 @@ def in_a_process(place, database, limit=0):
 
 
 def test_a_full_disk_is_a_status_and_leaves_latest(place, databases):
-    """No file may grow beyond 100 kB: the export of 400 rows does, the report does not."""
+    """No file may grow beyond 100 kB once the database is read: the export of 400 rows does, the report does not."""
     first = place.run(databases["full"])
     with in_a_process(place, databases["full"], limit=100_000) as child:
         said = child.communicate(timeout=60)[0]
