@@ -89,7 +89,7 @@ HEADLINES: Final[dict[str, dict[str, Callable[[Report], Figure]]]] = {
         "drift_false_alarms_per_week": lambda report: _with_interval(_drift(report)["false_alarms_per_week"]),
     },
     "poisoning": {"poison_shift_of_20_percent_liars": _worst_attack},
-    "calibrate": {"simulated_false_alarm_rate": lambda report: _plain(report["coverage_simulation"]["mean_rate"])},
+    "calibrate": {"simulated_false_alarm_rate": lambda report: _plain(report["coverage_simulation"].get("mean_rate"))},
     "bundle": {"promoted": lambda report: _plain(report["promoted"])},
 }
 
