@@ -17,7 +17,7 @@ from typing import Any, Final
 import structlog
 
 from eguard import __version__
-from eguard.errors import ConfigError, EguardError, FleetStoreError
+from eguard.errors import EguardError
 from eguard.fleet.database import Database
 from eguard.mlops.export import describe, freeze, join_live, live_table, read_shipped
 from eguard.mlops.live_events import LiveEvents, Progress, Window, read_calibration_samples, read_live_events
@@ -112,8 +112,6 @@ def run_nightly(
         began = time.monotonic()
         try:
             _run(night, output, database, repository, lock=lock, ignore_drift=ignore_drift)
-        except FleetStoreError as error:
-            _close(night, FAILED, error.message, error.remedy)
         except EguardError as error:
             _close(night, FAILED, error.message, error.remedy)
         except OSError as error:
@@ -249,7 +247,7 @@ def _shown(stage: str, report: dict[str, Any]) -> Any:
 def _explain(error: OSError, night: Night) -> tuple[str, str]:
     if error.errno in _NO_SPACE:
         return _no_space(night, "")
-    raise ConfigError(f"{error.strerror or error}: {error.filename or night.root}") from error
+    return f"{error.strerror or error}: {error.filename or night.root}", f"Read {night.root / 'pipeline.log'}."
 
 
 def _no_space(night: Night, stage: str) -> tuple[str, str]:

@@ -219,6 +219,11 @@ def test_a_flagged_score_raises_the_confidence_by_one_step_and_to_medium_at_leas
         start(2, "net.exe"),
     )
     assert [alert.confidence for alert in output.alerts] == ["medium", "very_high", "high"]
+    rows = output.features[output.candidates.is_fired]
+    assert [alert.features for alert in output.alerts] == [tuple(row) for row in rows.tolist()]
+    assert {alert.feature_contract for alert in output.alerts} == {contract_sha256()}
+    keys = [key for key, fired in zip(output.candidates.keys, output.candidates.is_fired, strict=True) if fired]
+    assert [alert.signal for alert in output.alerts] == keys
     alert = output.alerts[0]
     assert alert.reasons[-1] == "classifier above its threshold"
     assert alert.score == pytest.approx(1 / (1 + math.exp(-5.0)))

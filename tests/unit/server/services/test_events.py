@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from eguard.clock import SimulatedClock
 from eguard.detection.alert import Alert, BeaconEvidence, Contribution, MatchedRule
+from eguard.detection.feature_contract import FEATURE_NAMES, contract_sha256
 from eguard.fleet.tables import calibration_sample, endpoint_event, incident
 from eguard.server.principal import Principal, Role
 from eguard.server.services.alert_rows import search_text
@@ -70,6 +71,24 @@ def test_an_alert_is_stored_with_what_it_says(fleet, events):
     assert (row.observed_at, row.received_at) == (NOW - 60.0, NOW)
     assert "http://evil.example" in row.search_text
     assert row.suppressed_by is None
+
+
+def test_a_whole_feature_row_has_a_column_of_its_own(fleet, events):
+    row = tuple(place / 100.0 for place in range(len(FEATURE_NAMES)))
+    whole = alert("e1", features=row, feature_contract=contract_sha256(), signal="rule-9")
+    foreign = alert("e2", features=row, feature_contract="0" * 64, contributions=(Contribution("entropy", 3.5, 1.25),))
+    events.take("a1", batch(whole, foreign))
+    first, second = rows(fleet)
+    assert first.features == dict(zip(FEATURE_NAMES, row, strict=True))
+    assert "features" not in first.detail
+    assert first.rule_id == "rule-9"
+    assert second.features == {"entropy": 3.5}
+    assert second.detail == foreign
+
+
+def test_features_that_no_database_would_store_are_refused(events):
+    answer = events.take("a1", batch(alert("e1", features=(0.5,) * 257)))
+    assert [rejection.code for rejection in answer.rejected] == ["invalid_features"]
 
 
 def test_an_alert_without_a_rule_is_named_by_what_fired(fleet, events):
