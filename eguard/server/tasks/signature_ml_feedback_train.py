@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 COMMAND: Final = (sys.executable, "-c", "from eguard.cli.app import main; main()", "ml", "nightly", "--json")
 _POLL_SECONDS: Final = 0.5
+#: The command's exit code where a package is missing, as on a server without the extra `mlops`.
+_EXIT_MISSING: Final = 3
 _NICE: Final = 10
 #: How long a child that was told to end has for it; the server itself waits 4 s for its tasks.
 _END_SECONDS: Final = 3.0
@@ -77,6 +79,8 @@ def _result(answer: bytes, words: bytes, code: int) -> dict[str, Any]:
         report = json.loads(answer)
     except ValueError:
         said = words.decode(errors="replace").strip()[-_ERROR_CHARACTERS:]
+        if code == _EXIT_MISSING:
+            return {"skipped": f"the pipeline is not installed: {said}"}
         raise ServerRefusalError(500, "nightly_failed", f"the nightly run ended with {code}: {said}") from None
     shown = {name: report[name] for name in _SHOWN if name in report}
     if report["status"] == "skipped":

@@ -59,9 +59,14 @@ def test_a_night_without_a_model_is_a_task_failed_under_its_status(run, status):
 
 
 def test_words_without_a_report_are_the_cause(run):
-    with pytest.raises(ServerRefusalError, match=r"ended with 3: another run works") as refusal:
-        run("import sys; print('another run works', file=sys.stderr); sys.exit(3)")
+    with pytest.raises(ServerRefusalError, match=r"ended with 2: another run works") as refusal:
+        run("import sys; print('another run works', file=sys.stderr); sys.exit(2)")
     assert refusal.value.reason == "nightly_failed"
+
+
+def test_a_server_without_the_pipeline_skips_the_night_and_says_so(run):
+    detail = run("import sys; print('needs the package pandas', file=sys.stderr); sys.exit(3)")
+    assert detail == {"skipped": "the pipeline is not installed: needs the package pandas"}
 
 
 def test_the_child_reads_the_servers_database_and_is_low_in_priority(run, tmp_path):
