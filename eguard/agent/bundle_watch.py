@@ -8,7 +8,8 @@ import threading
 
 import structlog
 
-from eguard.agent.bundles import BundleKeeper, NewBundle
+from eguard.agent.bundle_status import NewBundle
+from eguard.agent.bundles import BundleKeeper
 from eguard.errors import BundleError, EguardError
 
 _log = structlog.get_logger("eguard.agent")
@@ -53,6 +54,11 @@ class BundleWatch:
         while not self._found.empty():
             newest = self._found.get()
         return newest
+
+    @property
+    def shadow(self) -> NewBundle | None:
+        """The candidate to score with beside the model in use, None without one."""
+        return self.keeper.shadow
 
     def stop(self, timeout_seconds: float = 2.0) -> None:
         """End the thread; a check that is under way may outlive the call, and is harmless."""

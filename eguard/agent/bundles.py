@@ -3,74 +3,45 @@
 `BundleKeeper.check` is made for a thread beside detection and touches no engine. Whatever goes wrong there, the bundle
 in use stays in use. What passes is loaded in a process of its own first (`eguard.agent.load_trial`); a bundle that
 kills that process twice is not tried again on this machine, even after a restart.
+
+A repository may list a candidate beside the stable release. Whether this agent runs it, scores with it beside the model
+in use (`eguard.agent.shadow`) or leaves it alone is asked at every check, so that an agent goes back to the stable
+release when the candidate is withdrawn or its share shrinks. A candidate that is refused leaves the stable one.
 """
 
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
 from tuf.ngclient import FetcherInterface
 
 from eguard import __version__
+from eguard.agent.bundle_status import BundleState, BundleStatus, NewBundle
+from eguard.agent.candidate_part import Choice, Part, take_no_part
 from eguard.agent.denylist import STRIKES_TO_DENY, Denylist
 from eguard.agent.freshness import is_expired
-from eguard.agent.kept_bundles import KeptBundles, KeptEntry, manifest_digest
+from eguard.agent.kept_bundles import KeptBundles, KeptEntry
 from eguard.agent.load_trial import load_verified
 from eguard.agent.private_files import make_private_folder
 from eguard.agent.trial_runner import TrialLimits, try_out
 from eguard.agent.trusted_root import RootOfTrust
 from eguard.bundle.addresses import path_of_address
+from eguard.bundle.candidate import CandidateListing
 from eguard.bundle.client import DEFAULT_MAX_BYTES, BundleClient, VerifiedBundle
-from eguard.bundle.manifest import Manifest
 from eguard.clock import Clock, SystemClock
-from eguard.detection.content import LoadedContent
 from eguard.errors import BundleError, BundleExpiredError, BundleLoadError, ConfigError, EguardError
 
-BundleState = Literal["current", "stale", "refused", "none"]
 DEFAULT_LOAD_MEMORY_BYTES: Final = 1 << 30
 DEFAULT_LOAD_SECONDS: Final = 60.0
 #: A copy that another version of eGuard or Python tried out is tried out again before it is loaded.
 _TRIED_WITH: Final = f"eguard {__version__}, python {platform.python_version()}"
 
 _log = structlog.get_logger("eguard.agent")
-
-
-@dataclass(frozen=True, slots=True)
-class NewBundle:
-    """A bundle ready for an engine.
-
-    `digest` is the SHA-256 of the manifest, `versions` are those of the TUF roles that carried it.
-    `manifest.promoted` is false for a bundle whose model missed a quality gate; what that means is the caller's choice.
-    """
-
-    digest: str
-    manifest: Manifest
-    content: LoadedContent
-    versions: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class BundleStatus:
-    """How the bundle in use stands to its repository.
-
-    `state` is ``current``; ``stale`` when the repository's metadata have expired, so updates may be withheld;
-    ``refused`` when what it offers is not taken; ``none`` before there is any bundle. `refusals_total` counts checks
-    that ended in a refusal, `denylisted` the bundles that are not tried again.
-    """
-
-    digest: str = ""
-    model_version: str = ""
-    promoted: bool = False
-    state: BundleState = "none"
-    last_error: str = ""
-    refusals_total: int = 0
-    denylisted: int = 0
-    last_checked_unix: float | None = None
 
 
 class BundleKeeper:
@@ -93,6 +64,8 @@ class BundleKeeper:
         Says when a check was.
     fetcher : FetcherInterface, optional
         How bytes travel from a repository that is not on this machine; that needs a `trusted_root`.
+    choose : callable
+        Says what to do with a candidate, by its listing.
 
     Raises
     ------
@@ -111,7 +84,9 @@ class BundleKeeper:
         max_bundle_bytes: int = DEFAULT_MAX_BYTES,
         clock: Clock | None = None,
         fetcher: FetcherInterface | None = None,
+        choose: Choice = take_no_part,
     ) -> None:
+        self._choose = choose
         self._folder = state_dir
         self._fetcher = fetcher
         local = _local_folder(repository) if fetcher is None else None
@@ -129,12 +104,19 @@ class BundleKeeper:
         self._kept = KeptBundles(state_dir / "kept")
         self._denylist: Denylist | None = None
         self._status = BundleStatus()
-        self._refused: tuple[str, EguardError] | None = None
+        self._refused: dict[str, EguardError] = {}
         self._logged = ""
+        self._logged_candidate = ""
+        self._shadow: NewBundle | None = None
 
     def status(self) -> BundleStatus:
         """Return how things stand; any thread may ask."""
         return self._status
+
+    @property
+    def shadow(self) -> NewBundle | None:
+        """The candidate to score with beside the model in use; any thread may ask."""
+        return self._shadow
 
     def last_good(self) -> NewBundle | None:
         """Return the bundle that was in use last, from this agent's own copy; None if there is no intact one.
@@ -189,47 +171,122 @@ class BundleKeeper:
 
     def _look(self) -> NewBundle | None:
         make_private_folder(self._folder)
-        denylist = self._open_denylist()
+        self._open_denylist()
         root = self._root.read()
-        offered = self._client(root).fetch()
+        parts: list[Part] = []
+
+        def is_wanted(listing: CandidateListing) -> bool:
+            parts.append(self._choose(listing))
+            return parts[0] is not Part.NONE
+
+        offered = self._client(root).fetch_offer(is_wanted)
         self._root.pin(root)
-        digest = manifest_digest(offered.manifest)
+        part = parts[0] if parts else Part.NONE
+        refusal: EguardError | None = offered.trouble
+        if refusal is None and offered.candidate is not None and part is Part.RUN:
+            self._drop_shadow()
+            try:
+                found = self._offer(offered.candidate, is_candidate=True)
+                self._status = replace(self._status, candidate_error="")
+                return found
+            except EguardError as error:
+                refusal = error
+        found = self._offer(offered.stable)
+        if offered.candidate is not None and part is Part.SHADOW:
+            try:
+                self._take_shadow(offered.candidate, self._status.digest if found is None else found.digest)
+            except EguardError as error:
+                refusal = error
+        else:
+            self._drop_shadow()
+        self._status = replace(self._status, candidate_error="" if refusal is None else refusal.message)
+        if refusal is not None:
+            self._note_candidate_trouble(refusal)
+        return found
+
+    def _offer(self, offered: VerifiedBundle, *, is_candidate: bool = False) -> NewBundle | None:
+        """Return an offered bundle ready for use, or None if it is in use or denied.
+
+        Raises
+        ------
+        EguardError
+            It is refused. A candidate that is denied is, too: the stable release is due then.
+        """
+        digest = offered.manifest.digest
         if digest == self._status.digest:
+            self._status = replace(self._status, is_candidate=is_candidate)
             self._note_calm("current", "")
             return None
-        if reason := denylist.reason(digest):
+        assert self._denylist is not None
+        if reason := self._denylist.reason(digest):
             message = f"bundle {digest[:16]} is on the denylist: {reason}"
+            self._status = replace(self._status, refused_digest=digest, refused_code=BundleLoadError.code)
+            if is_candidate:
+                raise BundleError(message, digest=digest)
             self._note_calm("refused", message)
             self._log_once("skipped denylisted bundle", message, digest=digest, reason=reason)
             return None
-        if self._refused is not None and self._refused[0] == digest:
-            raise self._refused[1].with_traceback(None)
-        return self._take(digest, offered, denylist)
+        bundle = self._take(digest, offered)
+        self._kept.keep(KeptEntry(digest, offered.versions, _TRIED_WITH), bundle.manifest, _listed_files(offered))
+        _log.info(
+            "verified new bundle",
+            digest=digest,
+            model_version=bundle.manifest.model_version,
+            versions=offered.versions,
+            is_candidate=is_candidate,
+        )
+        self._status = replace(self._status, is_candidate=is_candidate)
+        return bundle
 
-    def _take(self, digest: str, offered: VerifiedBundle, denylist: Denylist) -> NewBundle:
-        manifest = offered.manifest
-        files = {name: offered.files[name] for name in manifest.files}
+    def _take(self, digest: str, offered: VerifiedBundle) -> NewBundle:
+        """Try a bundle out elsewhere, then load it here; one that was refused is refused again without a trial."""
+        if digest in self._refused:
+            raise self._refused[digest].with_traceback(None)
+        manifest, files = offered.manifest, _listed_files(offered)
+        assert self._denylist is not None
         try:
             trial = try_out(manifest, files, self._limits, self._folder)
             content = load_verified(manifest, files)
         except BundleLoadError as error:
-            strikes = denylist.strike(digest, error.context["reason"], manifest.model_version, self._clock.now())
-            self._status = replace(self._status, denylisted=len(denylist))
+            strikes = self._denylist.strike(digest, error.context["reason"], manifest.model_version, self._clock.now())
+            self._status = replace(
+                self._status, denylisted=len(self._denylist), refused_digest=digest, refused_code=error.code
+            )
             _log.error("bundle killed its trial", digest=digest, strikes=strikes, of=STRIKES_TO_DENY)
             raise
         except EguardError as error:
-            self._refused = (digest, error)
+            self._status = replace(self._status, refused_digest=digest, refused_code=error.code)
+            self._refused = {**dict(list(self._refused.items())[-1:]), digest: error}
             raise
-        self._kept.keep(KeptEntry(digest, offered.versions, _TRIED_WITH), manifest, files)
-        _log.info(
-            "verified new bundle",
-            digest=digest,
-            model_version=manifest.model_version,
-            versions=offered.versions,
-            trial_seconds=round(trial.seconds, 3),
-            trial_peak_bytes=trial.peak_bytes,
-        )
+        _log.debug("tried bundle out", digest=digest, seconds=round(trial.seconds, 3), peak_bytes=trial.peak_bytes)
+        if self._status.refused_digest == digest:
+            self._status = replace(self._status, refused_digest="", refused_code="")
         return NewBundle(digest, manifest, content, offered.versions)
+
+    def _take_shadow(self, offered: VerifiedBundle, in_use: str) -> None:
+        digest = offered.manifest.digest
+        if digest == in_use:
+            self._drop_shadow()
+        elif self._shadow is None or self._shadow.digest != digest:
+            self._drop_shadow()
+            assert self._denylist is not None
+            if reason := self._denylist.reason(digest):
+                self._status = replace(self._status, refused_digest=digest, refused_code=BundleLoadError.code)
+                raise BundleError(f"bundle {digest[:16]} is on the denylist: {reason}", digest=digest)
+            self._shadow = self._take(digest, offered)
+            self._status = replace(self._status, shadow_digest=digest)
+            _log.info("verified candidate", digest=digest, model_version=offered.manifest.model_version)
+
+    def _drop_shadow(self) -> None:
+        self._shadow = None
+        self._status = replace(self._status, shadow_digest="")
+
+    def _note_candidate_trouble(self, error: EguardError) -> None:
+        """Record that the candidate is not taken; how the stable bundle stands is another matter."""
+        self._status = replace(self._status, refusals_total=self._status.refusals_total + 1)
+        if error.message != self._logged_candidate:
+            self._logged_candidate = error.message
+            _log.warning("refused candidate", kind=error.code, reason=error.message, in_use=self._status.digest)
 
     def _load_kept(self, entry: KeptEntry) -> NewBundle:
         kept = self._kept.read(entry.digest)
@@ -288,6 +345,10 @@ class BundleKeeper:
         if key != self._logged:
             self._logged = key
             _log.warning(event, repository=self._repository, in_use=self._status.digest, **facts)
+
+
+def _listed_files(offered: VerifiedBundle) -> dict[str, bytes]:
+    return {name: offered.files[name] for name in offered.manifest.files}
 
 
 def _local_folder(repository: str) -> Path:

@@ -54,7 +54,7 @@ class KeptBundle:
 
 def manifest_digest(manifest: Manifest) -> str:
     """Return the name of a bundle: SHA-256 of its manifest's canonical bytes."""
-    return hashlib.sha256(manifest.to_bytes()).hexdigest()
+    return manifest.digest
 
 
 class KeptBundles:

@@ -16,14 +16,15 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from eguard.agent.bundle_status import NewBundle
 from eguard.agent.bundle_watch import BundleWatch
-from eguard.agent.bundles import NewBundle
 from eguard.agent.clock_watch import ClockWatch
 from eguard.agent.control.exchange import Exchange
 from eguard.agent.learning import BaselineKeeper
 from eguard.agent.memory import give_back_memory
 from eguard.agent.outlets import AlertOutlet
 from eguard.agent.sensing import Sensing
+from eguard.agent.shadow import ShadowScorer
 from eguard.agent.timers import Timers
 from eguard.baseline.profile import ProfileTable
 from eguard.clock import Clock, SystemClock
@@ -110,6 +111,7 @@ class AgentRuntime:
         self.bundles = bundles
         self.totals = Totals()
         self.bundle: NewBundle | None = None
+        self.shadow: ShadowScorer | None = None
         self._clock = clock
         self._watch = ClockWatch(clock)
         self._settle_seconds = settle_seconds
@@ -205,6 +207,8 @@ class AgentRuntime:
     def _process(self, batch: EventBatch) -> None:
         self.engine.is_learning = self.baseline.is_learning
         output = self.engine.process(batch)
+        if self.shadow is not None:
+            self.shadow.observe(output, self.engine.loaded)
         self.outlet.give(output.alerts)
         self.baseline.learned(output)
         totals = self.totals
@@ -243,7 +247,14 @@ class AgentRuntime:
             self.baseline.shift_times(step)
 
     def take_bundle(self) -> None:
-        """Use the newest bundle that was found since the last call."""
-        bundle = self.bundles.take() if self.bundles is not None else None
+        """Use the newest bundle that was found since the last call, and score with the candidate that is wanted."""
+        if self.bundles is None:
+            return
+        bundle = self.bundles.take()
         if bundle is not None:
             self.use(bundle)
+        wanted = self.bundles.shadow
+        if (None if wanted is None else wanted.digest) != (None if self.shadow is None else self.shadow.digest):
+            self.shadow = None if wanted is None else ShadowScorer(wanted)
+            give_back_memory()
+            _log.info("shadow scoring", digest="" if wanted is None else wanted.digest, is_on=wanted is not None)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ import structlog
 from eguard.agent.buffer import AlertBuffer
 from eguard.agent.bundle_watch import BundleWatch
 from eguard.agent.bundles import BundleKeeper
+from eguard.agent.candidate_part import Part, part_of, take_no_part
 from eguard.agent.control.bundle_fetcher import ControlFetcher
 from eguard.agent.control.enrolment_files import BUNDLE_ROOT_NAME, with_enrolment
 from eguard.agent.control.loop import ControlPlane
@@ -31,6 +33,7 @@ from eguard.agent.shards.stage import make_stage
 from eguard.agent.status_file import STATUS_NAME, StatusFile
 from eguard.agent.verdicts import FOLDER_NAME as VERDICTS_NAME
 from eguard.agent.verdicts import VerdictBox
+from eguard.bundle.candidate import CandidateListing
 from eguard.clock import Clock, SystemClock
 from eguard.detection.alert import Alert
 from eguard.detection.engine import Engine
@@ -254,11 +257,16 @@ def _bundle_watch(settings: AgentSettings, control: ControlPlane | None) -> Bund
             max_load_memory_bytes=settings.max_load_memory_bytes,
             max_load_seconds=settings.max_load_seconds,
             fetcher=fetcher,
+            choose=take_no_part if control is None else partial(_part, control),
         )
     except BundleError as error:
         _log.error("bundles cannot be used", reason=error.message, remedy=error.remedy)
         return None
     return BundleWatch(keeper, settings.bundle_check_seconds)
+
+
+def _part(control: ControlPlane, listing: CandidateListing) -> Part:
+    return part_of(control.policies.controls, listing)
 
 
 def _server_fetcher(settings: AgentSettings, control: ControlPlane | None) -> ControlFetcher | None:

@@ -207,6 +207,8 @@ def _bundle(runtime: AgentRuntime) -> dict[str, Any]:
         "classifier_in_use": runtime.engine.loaded.model is not None,
         "loaded_total": runtime.totals.bundles_loaded,
     }
+    if runtime.shadow is not None:
+        described["shadow"] = runtime.shadow.describe()
     if watch is not None:
         described["repository"] = msgspec.to_builtins(watch.keeper.status())
     return described

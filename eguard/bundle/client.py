@@ -15,7 +15,7 @@ Nothing is unpacked, nothing is executed. The trusted root is given once, at enr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from tuf.api.metadata import Key, Metadata, Root, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
 from eguard.bundle.addresses import path_of_address
+from eguard.bundle.candidate import LISTING_NAME, CandidateListing, staged_name
 from eguard.bundle.manifest import MANIFEST_NAME, PROVENANCE_NAME, Manifest, check_files
 from eguard.bundle.refusals import as_bundle_errors
 from eguard.bundle.repository import write_durably
@@ -46,6 +47,20 @@ class VerifiedBundle:
     files: dict[str, bytes]
     versions: dict[str, int]
     provenance_keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a repository offers: the stable release and, if it was wanted, the candidate.
+
+    `listing` is None without a candidate. `trouble` says why one that is wanted is not here: a damaged candidate, or
+    one of a later form, keeps nobody from the stable release.
+    """
+
+    stable: VerifiedBundle
+    listing: CandidateListing | None = None
+    candidate: VerifiedBundle | None = None
+    trouble: BundleError | None = None
 
 
 class LocalFetcher(FetcherInterface):
@@ -95,7 +110,7 @@ class BundleClient:
         self._max_bytes = max_bytes
 
     def fetch(self) -> VerifiedBundle:
-        """Return the current release, verified.
+        """Return the current stable release, verified.
 
         Raises
         ------
@@ -103,6 +118,16 @@ class BundleClient:
             As in the module's list.
         BundleError
             The repository cannot be reached or read.
+        """
+        return self.fetch_offer().stable
+
+    def fetch_offer(self, is_wanted: Callable[[CandidateListing], bool] = lambda _: False) -> Offer:
+        """Return the stable release and, where `is_wanted` says so of its listing, the candidate; both verified.
+
+        Raises
+        ------
+        BundleError
+            As `fetch`, of the stable release and of the metadata.
         """
         metadata_dir = self.state_dir / "metadata"
         download_dir = self.state_dir / "targets"
@@ -118,14 +143,47 @@ class BundleClient:
                 bootstrap=self._trusted_root,
             )
             updater.refresh()
-            self._refuse_huge(updater, [MANIFEST_NAME])
-            manifest = Manifest.from_bytes(self._download(updater, MANIFEST_NAME))
-            self._refuse_huge(updater, [*manifest.files, PROVENANCE_NAME])
-            files = {name: self._download(updater, name) for name in sorted(manifest.files)}
-            files[PROVENANCE_NAME] = self._download(updater, PROVENANCE_NAME)
+            manifest, files = self._release(updater, lambda name: name)
         check_files(manifest, files)
         versions = self._raise_floor(metadata_dir)
-        return VerifiedBundle(manifest, files, versions, _provenance_keys(metadata_dir))
+        keys = _provenance_keys(metadata_dir)
+        stable = VerifiedBundle(manifest, files, versions, keys)
+        try:
+            listing = self._listing(updater)
+            if listing is None or not is_wanted(listing):
+                return Offer(stable, listing)
+            candidate = VerifiedBundle(*self._candidate(updater, listing), versions, keys)
+        except BundleError as error:
+            return Offer(stable, trouble=error)
+        return Offer(stable, listing, candidate)
+
+    def _release(self, updater: Updater, target_of: Callable[[str], str]) -> tuple[Manifest, dict[str, bytes]]:
+        """Return a release's manifest and files by name, from the targets that `target_of` names for them."""
+        self._refuse_huge(updater, [target_of(MANIFEST_NAME)])
+        manifest = Manifest.from_bytes(self._download(updater, target_of(MANIFEST_NAME)))
+        names = [*sorted(manifest.files), PROVENANCE_NAME]
+        self._refuse_huge(updater, map(target_of, names))
+        return manifest, {name: self._download(updater, target_of(name)) for name in names}
+
+    def _listing(self, updater: Updater) -> CandidateListing | None:
+        with as_bundle_errors():
+            if updater.get_targetinfo(LISTING_NAME) is None:
+                return None
+            self._refuse_huge(updater, [LISTING_NAME])
+            return CandidateListing.from_bytes(self._download(updater, LISTING_NAME))
+
+    def _candidate(self, updater: Updater, listing: CandidateListing) -> tuple[Manifest, dict[str, bytes]]:
+        with as_bundle_errors():
+            manifest, files = self._release(updater, staged_name)
+        found = manifest.digest
+        if found != listing.manifest_sha256:
+            raise BundleDigestError(
+                f"the candidate's manifest is {found[:16]}…, its listing names {listing.manifest_sha256[:16]}…",
+                expected=listing.manifest_sha256,
+                found=found,
+            )
+        check_files(manifest, files)
+        return manifest, files
 
     def _refuse_huge(self, updater: Updater, names: Iterable[str]) -> None:
         lengths = [info.length for name in names if (info := updater.get_targetinfo(name)) is not None]

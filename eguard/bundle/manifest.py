@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from eguard.bundle.candidate import check_format
 from eguard.errors import BundleDigestError
 from eguard.wire.canonical import canonical_json
 
@@ -48,6 +49,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """Return the canonical JSON form."""
         return canonical_json(msgspec.to_builtins(self))
 
+    @property
+    def digest(self) -> str:
+        """The name of the bundle: SHA-256 of the manifest's canonical bytes."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
         """Read a manifest.
@@ -57,15 +63,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         BundleDigestError
             The bytes are no manifest of a format that this version reads.
         """
+        check_format(data, MANIFEST_FORMAT, "the bundle's manifest")
         try:
             manifest = msgspec.json.decode(data, type=cls)
         except msgspec.DecodeError as error:
             raise BundleDigestError(f"the bundle's manifest cannot be read: {error}") from error
-        if manifest.format != MANIFEST_FORMAT:
-            raise BundleDigestError(
-                f"the bundle's manifest has format {manifest.format}; this version reads {MANIFEST_FORMAT}",
-                remedy="Update eGuard on this machine before it takes newer bundles.",
-            )
         return manifest
 
 

@@ -53,8 +53,8 @@ def refresh_repository(directory: Path, keys: Path, *, now: datetime | None = No
         is there stays as it is.
     """
     signers = {role: load_role_keys(keys, role) for role in ONLINE_ROLES}
-    with _locked(directory):
-        _check_root(directory, signers)
+    with locked_repository(directory):
+        check_online_keys(directory, signers)
         repository = Repository(directory, signers, now=now)
         repository.refresh()
         timestamp = Metadata.from_file(str(repository.metadata_dir / "timestamp.json")).signed
@@ -62,8 +62,14 @@ def refresh_repository(directory: Path, keys: Path, *, now: datetime | None = No
     return {"versions": versions, "expires": timestamp.expires.isoformat()}
 
 
-def _check_root(directory: Path, signers: Signers) -> None:
-    """Refuse keys that agents would not accept: those that the latest root does not name for their role."""
+def check_online_keys(directory: Path, signers: Signers) -> None:
+    """Refuse keys that agents would not accept: those that the latest root does not name for their role.
+
+    Raises
+    ------
+    BundleError
+        A key is another one, or the root cannot be read.
+    """
     folder = directory / "metadata"
     versions = [int(path.name.split(".", 1)[0]) for path in folder.glob("*.root.json")]
     path = folder / f"{max(versions, default=1)}.root.json"
@@ -85,15 +91,29 @@ def _check_root(directory: Path, signers: Signers) -> None:
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def locked_repository(directory: Path) -> Iterator[None]:
+    """Hold a repository for one change.
+
+    Raises
+    ------
+    BundleError
+        Another process changes it now, or the folder cannot be written.
+    """
+    try:
+        descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise BundleError(
+            f"{directory} cannot be changed: {error.strerror}",
+            remedy="Publish a first release there, and let the server's user write to it.",
+            path=str(directory),
+        ) from error
     try:
         if sys.platform != "win32":
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise BundleError(
-                    f"{directory} is being refreshed by another process", remedy="Try again when it has finished."
+                    f"{directory} is being changed by another process", remedy="Try again when it has finished."
                 ) from error
         yield
     finally:

@@ -169,6 +169,37 @@ class Repository:
             self.refresh()
         return Publication(tuple(changed), self.versions())
 
+    def publish_nightly(self, files: Mapping[str, bytes], provenance: bytes) -> Publication:
+        """Make `files` the targets of the role `nightly`, and leave the release as it is.
+
+        Needs the signers of nightly, snapshot and timestamp alone. Unchanged files make no new version.
+
+        Parameters
+        ----------
+        files : mapping of name to bytes
+            All of ``models/*``.
+        provenance : bytes
+            Statement of the stable model, whose envelope the nightly key signs.
+
+        Raises
+        ------
+        BundleError
+            The repository's metadata is damaged.
+        """
+        metadata = self._load("nightly")
+        listed = {name: TargetFile.from_data(name, data) for name, data in sorted(files.items())}
+        is_changed = metadata.signed.targets != listed
+        if is_changed:
+            is_another = metadata.signed.targets.get(PROVENANCE_NAME) != listed.get(PROVENANCE_NAME)
+            self._store_targets(files)
+            metadata.signed.targets = listed
+            self._renew("nightly", metadata)
+            if is_another:
+                write_durably(self.directory / ENVELOPE_NAME, sign_statement(provenance, self._signers["nightly"]))
+        if is_changed or self._is_ageing():
+            self.refresh()
+        return Publication(("nightly",) if is_changed else (), self.versions())
+
     def refresh(self) -> None:
         """Sign a new snapshot and timestamp, so that clients see a living repository."""
         snapshot = self._load("snapshot")

@@ -109,7 +109,7 @@ def verify(
     trusted_root = (root or repository / "metadata" / "1.root.json").read_bytes()
     with tempfile.TemporaryDirectory() as state:
         bundle = BundleClient(Path(state), repository.absolute().as_uri(), trusted_root).fetch()
-    statement = verify_statement((repository / ENVELOPE_NAME).read_bytes(), bundle.provenance_keys, threshold=2)
+    statement = verify_statement((repository / ENVELOPE_NAME).read_bytes(), bundle.provenance_keys)
     signed = {**bundle.files, MANIFEST_NAME: bundle.manifest.to_bytes()}
     for subject in statement["subject"]:
         data = signed.get(subject["name"], b"")

@@ -15,6 +15,7 @@ ShortText = Annotated[str, Meta(max_length=255, pattern=r"\A[^\x00-\x1f\x7f]*\Z"
 PemText = Annotated[str, Meta(min_length=1, max_length=8192)]
 Fraction = Annotated[float, Meta(ge=0.0, le=4096.0)]
 BaselineStatusName = Literal["learning", "active", "stale"]
+BundleStateName = Literal["current", "stale", "refused", "none"]
 CommandKind = Literal["isolate", "allow"]
 
 
@@ -72,6 +73,35 @@ class RenewalRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     csr_pem: PemText
 
 
+Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class ShadowSummary(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a candidate's model said of the events that the model in use scored, since the agent loaded the candidate.
+
+    Attributes
+    ----------
+    digest : str
+        The candidate: SHA-256 of its manifest.
+    scored : int
+        Events that both scored.
+    active_flagged, shadow_flagged : int
+        Events that the model in use, and that the candidate, put above its threshold.
+    only_shadow, only_active : int
+        Events that one of the two put above its threshold, and the other did not.
+    difference_sum : float
+        Distances between the two scores, added up.
+    """
+
+    digest: Digest
+    scored: Count
+    active_flagged: Count
+    shadow_flagged: Count
+    only_shadow: Count
+    only_active: Count
+    difference_sum: Annotated[float, Meta(ge=0.0, le=1e15)]
+
+
 class Heartbeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How an agent is; every 30 s.
 
@@ -79,6 +109,14 @@ class Heartbeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ----------
     queue_depth : int
         Alerts that wait in its buffer.
+    bundle_digest : str or None
+        The bundle in use: SHA-256 of its manifest.
+    bundle_state : str or None
+        How it stands to the repository: ``current``, ``stale``, ``refused`` or ``none``.
+    refused_digest, refused_code : str or None
+        The bundle that was refused when it was offered last, and why: the error's code.
+    shadow : ShadowSummary or None
+        How a candidate's model compares with the one in use; None where the agent scores with none beside it.
     trees_seen, trees_anomalous : int or None
         Process trees since the agent's start, each counted once in every hour in which it was seen, and those of them
         whose shape alone was above the classifier's threshold. None without a classifier.
@@ -93,6 +131,11 @@ class Heartbeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     incarnation: WireName
     agent_version: ShortText
     bundle_version: ShortText | None = None
+    bundle_digest: Digest | None = None
+    bundle_state: BundleStateName | None = None
+    refused_digest: Digest | None = None
+    refused_code: Annotated[str, Meta(max_length=32, pattern=r"\A[a-z_]*\Z")] | None = None
+    shadow: ShadowSummary | None = None
     policy_revision: Count = 0
     baseline_status: BaselineStatusName
     cpu_fraction: Fraction = 0.0

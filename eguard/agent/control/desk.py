@@ -22,7 +22,7 @@ from eguard.baseline.store import BaselineStore
 from eguard.baseline.upload import to_wire
 from eguard.estimators import seed_concentration
 from eguard.wire.baseline import BaselineRow
-from eguard.wire.control import BaselineStatusName
+from eguard.wire.control import BaselineStatusName, BundleStateName, ShadowSummary
 from eguard.wire.policy import WhitelistEntry
 from eguard.wire.process_key import decode_process_key, encode_process_key
 
@@ -52,6 +52,11 @@ class Vitals:
     destinations_scored: int | None = None
     destinations_confirmed: int | None = None
     destinations_alpha: float | None = None
+    bundle_digest: str | None = None
+    bundle_state: BundleStateName | None = None
+    refused_digest: str | None = None
+    refused_code: str | None = None
+    shadow: ShadowSummary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +237,7 @@ class RuntimeDesk:
             events_lost=int(runtime.sensing.sensor.counters.lost.sum()),
             queue_depth=counts.waiting if counts is not None else 0,
             **_signals(runtime),
+            **_bundle(runtime),
         )
 
     @staticmethod
@@ -270,6 +276,20 @@ def _signals(runtime: AgentRuntime) -> dict[str, Any]:
         found |= {"destinations_scored": scored, "destinations_confirmed": confirmed}
         found["destinations_alpha"] = calibration.alpha
     return found
+
+
+def _bundle(runtime: AgentRuntime) -> dict[str, Any]:
+    """Return what the server judges a candidate by: which bundle runs, which was refused, what shadow scoring gave."""
+    if runtime.bundles is None:
+        return {}
+    status, shadow = runtime.bundles.keeper.status(), runtime.shadow
+    return {
+        "bundle_digest": None if runtime.bundle is None else runtime.bundle.digest,
+        "bundle_state": status.state,
+        "refused_digest": status.refused_digest or None,
+        "refused_code": status.refused_code or None,
+        "shadow": None if shadow is None else ShadowSummary(**shadow.describe()),
+    }
 
 
 def _renumber(store: BaselineStore, keys: Sequence[ProcessKey]) -> None:

@@ -83,6 +83,11 @@ class Heartbeats:
                 destinations_scored=vitals.destinations_scored,
                 destinations_confirmed=vitals.destinations_confirmed,
                 destinations_alpha=vitals.destinations_alpha,
+                bundle_digest=vitals.bundle_digest,
+                bundle_state=vitals.bundle_state,
+                refused_digest=vitals.refused_digest,
+                refused_code=vitals.refused_code,
+                shadow=vitals.shadow,
             ),
             HeartbeatAnswer,
         )
