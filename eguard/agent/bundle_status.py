@@ -33,7 +33,8 @@ class BundleStatus:
     ``refused`` when what it offers is not taken; ``none`` before there is any bundle. `refusals_total` counts checks
     that ended in a refusal, `denylisted` the bundles that are not tried again. `is_candidate` says that the bundle in
     use is the candidate, `shadow_digest` which candidate is to be scored with beside it. `refused_digest` is the bundle
-    that was refused when it was last offered, `refused_code` the error's; `candidate_error` says why a candidate is not taken.
+    that was refused when it was last offered, `refused_code` the error's. `candidate_error` says why a candidate is not
+    taken.
     """
 
     digest: str = ""

@@ -187,10 +187,11 @@ class BundleKeeper:
             self._drop_shadow()
             try:
                 found = self._offer(offered.candidate, is_candidate=True)
-                self._status = replace(self._status, candidate_error="")
-                return found
             except EguardError as error:
                 refusal = error
+            else:
+                self._status = replace(self._status, candidate_error="")
+                return found
         found = self._offer(offered.stable)
         if offered.candidate is not None and part is Part.SHADOW:
             try:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from eguard.cli.ml_candidates import candidates_app, promote, rollback
 from eguard.cli.ml_drift import drift
 from eguard.cli.ml_nightly import labels_app, nightly, train
 from eguard.cli.output import print_facts, print_json, print_table, progress_bar
@@ -18,6 +19,9 @@ app = typer.Typer(
 app.command()(drift)
 app.command()(nightly)
 app.command()(train)
+app.command()(promote)
+app.command()(rollback)
+app.add_typer(candidates_app, name="candidates")
 app.add_typer(labels_app, name="labels")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

@@ -16,6 +16,10 @@ from eguard.server.pki.files import pki_folder
 from eguard.server.services.access import Access
 from eguard.server.services.alerts import Alerts
 from eguard.server.services.audit import Audit
+from eguard.server.services.canary_watch import CanaryWatch
+from eguard.server.services.candidate_files import FOLDER_NAME as CANDIDATES_NAME
+from eguard.server.services.candidate_files import CandidateFiles
+from eguard.server.services.candidates import Candidates
 from eguard.server.services.certificates import Certificates
 from eguard.server.services.commands import Commands, pending_counts
 from eguard.server.services.delivery import Delivery
@@ -28,13 +32,15 @@ from eguard.server.services.fleet import Fleet
 from eguard.server.services.ingest import Ingest
 from eguard.server.services.inventory import Inventory
 from eguard.server.services.policy_assembly import open_policies
+from eguard.server.services.promotions import Promotions
 from eguard.server.services.scheduler import Scheduler
+from eguard.server.services.served_bundle import ServedBundle
 from eguard.server.services.signal_counts import SignalCounts
 from eguard.server.services.signals import Signals
 from eguard.server.services.whitelist import Whitelist
 from eguard.server.sinks import open_sinks
 from eguard.server.tasks import TASKS
-from eguard.settings import ServerSettings
+from eguard.settings import ServerSettings, load_nightly_settings
 
 KEYS_NAME: Final = "keys"
 _FOLDER_MODE: Final = 0o700
@@ -83,6 +89,9 @@ def assemble(settings: ServerSettings, store: FleetStore, clock: Clock) -> Serve
     metrics = Metrics(database, clock)
     scheduler = Scheduler(database, TASKS, clock)
     counts = SignalCounts(database, clock, scheduler.server_id)
+    candidates = Candidates(database, clock, CandidateFiles(settings.server_state_path / CANDIDATES_NAME))
+    served = ServedBundle(settings.repository, settings.server_state_path / KEYS_NAME, clock)
+    promotions = Promotions(database, clock, candidates, served)
     return ServerContext(
         settings=settings,
         clock=clock,
@@ -125,6 +134,11 @@ def assemble(settings: ServerSettings, store: FleetStore, clock: Clock) -> Serve
         metrics=metrics,
         counts=counts,
         alerts=Alerts(database, clock, may_seed=policies.policies.may_seed, flush=counts.flush),
+        candidates=candidates,
+        promotions=promotions,
+        canary_watch=CanaryWatch(
+            database, clock, candidates, served, promotions, output_root=lambda: load_nightly_settings().output_root
+        ),
         delivery=Delivery(database, clock, open_sinks(settings), metrics.count_notification),
     )
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from eguard.server.services.access import Access
     from eguard.server.services.alerts import Alerts
     from eguard.server.services.audit import Audit
+    from eguard.server.services.canary_watch import CanaryWatch
+    from eguard.server.services.candidates import Candidates
     from eguard.server.services.certificates import Certificates, CertificateState
     from eguard.server.services.commands import Commands
     from eguard.server.services.delivery import Delivery
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from eguard.server.services.policies import Policies
     from eguard.server.services.policy_board import PolicyBoard
     from eguard.server.services.policy_keys import PolicyKeys
+    from eguard.server.services.promotions import Promotions
     from eguard.server.services.rollouts import Rollouts
     from eguard.server.services.scheduler import Scheduler
     from eguard.server.services.signal_counts import SignalCounts
@@ -111,6 +114,9 @@ class ServerContext:
     delivery: Delivery
     counts: SignalCounts
     alerts: Alerts
+    candidates: Candidates
+    promotions: Promotions
+    canary_watch: CanaryWatch
     heartbeats: Gathering[Beat, HeartbeatAnswer] = field(init=False, repr=False)
     certificate_states: Gathering[str, CertificateState] = field(init=False, repr=False)
     signed_policies: Gathering[str, SignedPolicy] = field(init=False, repr=False)

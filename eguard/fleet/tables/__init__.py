@@ -10,6 +10,7 @@ from eguard.fleet.tables.baselines import (
     fleet_generation,
     fleet_health,
 )
+from eguard.fleet.tables.candidates import ml_candidate
 from eguard.fleet.tables.columns import UtcTime, exact_text, give_server_options, metadata
 from eguard.fleet.tables.control import (
     endpoint_whitelist,
@@ -63,6 +64,7 @@ __all__ = [
     "maintenance_run",
     "maintenance_task",
     "metadata",
+    "ml_candidate",
     "notification",
     "notification_delivery",
     "policy",

@@ -9,6 +9,8 @@ from eguard.fleet.tables.columns import UtcTime, agent_id_type, exact_text, meta
 #: `status` is ``active``, ``quarantined`` (rows kept, no votes) or ``decommissioned`` (refused until enrolled again).
 #: `group_revision` is the policy revision at which the agent was moved into its group. `heard_hours` counts the clock's
 #: hours with a heartbeat since the agent enrolled, and `heard_hour` is the latest of them, in hours since 1970.
+#: `bundle_digest` is the manifest of the bundle in use, heard of first at `bundle_since`; `refused_digest` is that of
+#: the bundle which the agent refused last, for `refused_code`. `shadow` is a `ShadowSummary`.
 endpoint_agent = sa.Table(
     "endpoint_agent",
     metadata,
@@ -20,6 +22,12 @@ endpoint_agent = sa.Table(
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("agent_version", sa.String(64)),
     sa.Column("bundle_version", sa.String(64)),
+    sa.Column("bundle_digest", sa.String(64)),
+    sa.Column("bundle_since", UtcTime),
+    sa.Column("bundle_state", sa.String(16)),
+    sa.Column("refused_digest", sa.String(64)),
+    sa.Column("refused_code", sa.String(32)),
+    sa.Column("shadow", sa.JSON(none_as_null=True)),
     sa.Column("policy_revision", sa.BigInteger),
     sa.Column("baseline_status", sa.String(16)),
     sa.Column("cpu_fraction", sa.Double),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 import structlog
 
@@ -51,6 +52,8 @@ _LOCK: Final = (
         _agent.baseline_status,
         _agent.trees_seen,
         _agent.trees_anomalous,
+        _agent.bundle_digest,
+        _agent.bundle_since,
     )
     .where(_agent.agent_id.in_(sa.bindparam("names", expanding=True)))
     .order_by(_agent.agent_id)
@@ -88,6 +91,8 @@ class _Agent:
     baseline_status: str | None
     trees_seen: int | None
     trees_anomalous: int | None
+    bundle_digest: str | None
+    bundle_since: float | None
 
 
 class _Clone(NamedTuple):
@@ -287,8 +292,12 @@ def _change(lives: _Lives, waiting: Beat, agent: _Agent, now: float, clones: lis
     # Later hours only: servers whose clocks differ by a second would count the same hour again and again.
     if agent.heard_hour is None or hour > agent.heard_hour:
         agent.heard_hours, agent.heard_hour = agent.heard_hours + 1, hour
+    if waiting.beat.bundle_digest != agent.bundle_digest or agent.bundle_since is None:
+        agent.bundle_digest, agent.bundle_since = waiting.beat.bundle_digest, now
     return {
         **_vitals(waiting.principal, waiting.beat, now),
+        "bundle_digest": agent.bundle_digest,
+        "bundle_since": agent.bundle_since,
         "name": name,
         "incarnation": agent.incarnation,
         "incarnation_ordinal": agent.ordinal,
@@ -320,6 +329,10 @@ def _vitals(principal: Principal, beat: Heartbeat, now: float) -> dict[str, Any]
     return {
         "agent_version": beat.agent_version[:_MAX_VERSION_CHARACTERS],
         "bundle_version": beat.bundle_version and beat.bundle_version[:_MAX_VERSION_CHARACTERS],
+        "bundle_state": beat.bundle_state,
+        "refused_digest": beat.refused_digest,
+        "refused_code": beat.refused_code,
+        "shadow": None if beat.shadow is None else msgspec.structs.asdict(beat.shadow),
         "policy_revision": beat.policy_revision,
         "baseline_status": beat.baseline_status,
         "cpu_fraction": beat.cpu_fraction,

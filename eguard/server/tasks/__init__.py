@@ -6,6 +6,7 @@ detail with the key ``skipped`` says that there was nothing to do, and why.
 
 from __future__ import annotations
 
+from eguard.server.tasks.canary_watch import watch_candidates
 from eguard.server.tasks.fleet_aggregate import aggregate_fleet
 from eguard.server.tasks.notify import has_messages, send_messages
 from eguard.server.tasks.retention import remove_what_is_old
@@ -16,6 +17,13 @@ from eguard.server.tasks.task import Task
 from eguard.server.tasks.tuf_refresh import refresh_bundles
 
 TASKS: tuple[Task, ...] = (
+    Task(
+        "canary_watch",
+        "Judge the candidate bundle that agents have, halt it if it does harm, and register what the last night left.",
+        "every 1m",
+        watch_candidates,
+        is_routine=True,
+    ),
     Task(
         "fleet_aggregate",
         "Aggregate the profiles of all active agents into a new generation of the fleet's baseline.",

@@ -53,6 +53,10 @@ CONTRACT = {
     ("get", "/bundles/metadata/{name}"): "agent",
     ("get", "/bundles/targets/{name}"): "agent",
     ("get", "/endpoint/ml-ops/summary"): "analyst",
+    ("get", "/endpoint/ml-ops/candidates"): "analyst",
+    ("get", "/endpoint/ml-ops/candidates/{candidate_id}"): "analyst",
+    ("post", "/endpoint/ml-ops/promote"): "admin",
+    ("post", "/endpoint/ml-ops/rollback"): "admin",
     ("post", "/config/maintenance_task/{task_id}/run"): "admin",
     ("get", "/config/maintenance_tasks"): "admin",
 }

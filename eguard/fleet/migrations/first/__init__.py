@@ -8,6 +8,7 @@ from eguard.fleet.migrations.first import (
     alarms,
     analysis,
     baselines,
+    candidates,
     control,
     endpoints,
     notifications,
@@ -27,4 +28,5 @@ TABLES: Final[tuple[FrozenTable, ...]] = (
     *notifications.TABLES,
     *signals.TABLES,
     *votes.TABLES,
+    *candidates.TABLES,
 )
