@@ -168,6 +168,7 @@ class AgentRuntime:
         machine = SystemClock()
         until = machine.monotonic() + seconds
         while not stop.is_set() and (left := until - machine.monotonic()) > 0.0:
+            self.take_bundle()
             self._exchange.serve()
             self.baseline.tick()
             self._publishing.run_due()

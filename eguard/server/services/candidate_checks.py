@@ -1,9 +1,10 @@
 """Whether a candidate does harm where it runs: load failures, and an alert rate that rose beyond its bound. Pure.
 
 Alerts come in bursts, fleets have days and nights, and the question is asked again and again. So each kind of alert of
-an agent counts once in ten minutes; counts are thinned by the dispersion that the same agents showed before; the bound
-rises with the rest of the fleet; and the chance of a false alarm is divided among the looks, so that a stage in which
-nothing changed is halted with probability at most `CandidateBudget.false_alarm`, however long it lasts.
+an agent counts once in ten minutes; counts are thinned by the dispersion that the same agents showed before; where the
+rest of the fleet became louder too, the rate has to exceed theirs as well; and the chance of a false alarm is divided
+among the looks, so that a stage in which nothing changed is halted with probability at most
+`CandidateBudget.false_alarm`, however long it lasts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ FIRST_LOOK_SECONDS: Final = 60.0
 #: Of this many named agents a sentence has enough.
 _NAMED: Final = 5
 _NOTHING: Final = AlertTally(0, 0.0)
+#: Chance of taking a fleet that is as before for a louder one; that only keeps a candidate from being halted.
+LOUDER_SIGNIFICANCE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +61,22 @@ class AlertRates:
         Under the candidate.
     dispersion : float
         Variance over mean of the hourly counts from before, at least 1.
-    others_growth : float
-        How many times as many alerts the agents without the candidate have as in as long a time before the stage; 1
-        where there are none.
+    kinds, others, others_before : AlertTally
+        Kinds of alerts, each counted once an agent: of these agents lately, of all agents without the candidate in the
+        same time, and of those in as long a time before the stage.
     """
 
     before: AlertTally = _NOTHING
     since: AlertTally = _NOTHING
     dispersion: float = 1.0
-    others_growth: float = 1.0
+    kinds: AlertTally = _NOTHING
+    others: AlertTally = _NOTHING
+    others_before: AlertTally = _NOTHING
+
+    @property
+    def is_fleet_louder(self) -> bool:
+        """Whether the rate of the agents without the candidate rose, too."""
+        return rate_excess_p_value(self.others, self.others_before, 1.0) < LOUDER_SIGNIFICANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,24 +146,33 @@ def look_significance(look: int, false_alarm: float) -> float:
 
 
 def jump_p_value(rates: AlertRates, ratio: float) -> float:
-    """Return the chance of so many alerts if the rate were `ratio` times the one before, times the others' growth.
+    """Return the chance of so many alerts if the rate were `ratio` times the one before.
+
+    Where the agents without the candidate became louder too, their rate is a second one that has to be exceeded so many
+    times: the larger of the two chances is returned, which tests that both are.
 
     Notes
     -----
-    Both counts are divided by the dispersion, so that a burst weighs as much as one alert of an even stream, and
-    rounded to the side on which fewer alarms lie. What is left are two Poisson counts, and their test is exact.
+    Counts are divided by the dispersion, so that a burst weighs as much as one alert of an even stream, and rounded to
+    the side on which fewer alarms lie. What is left are two Poisson counts, and their test is exact.
+
+    References
+    ----------
+    Berger, Multiparameter hypothesis testing and acceptance sampling, Technometrics 24 (1982), on testing that both.
 
     Examples
     --------
     >>> calm, loud = AlertTally(20, 100.0), AlertTally(20, 10.0)
     >>> jump_p_value(AlertRates(calm, loud), 2.0) < 1e-4
     True
-    >>> jump_p_value(AlertRates(calm, loud, others_growth=10.0), 2.0) > 0.9  # all of the fleet is as loud
-    True
+    >>> everybody = AlertRates(calm, loud, kinds=loud, others=AlertTally(40, 20.0), others_before=AlertTally(4, 20.0))
+    >>> everybody.is_fleet_louder, jump_p_value(everybody, 2.0) > 0.9
+    (True, True)
     """
-    since = rates.since._replace(alerts=math.floor(rates.since.alerts / rates.dispersion))
-    before = rates.before._replace(alerts=math.ceil(rates.before.alerts / rates.dispersion))
-    return rate_excess_p_value(since, before, ratio * max(1.0, rates.others_growth))
+    chance = _excess(rates.since, rates.before, rates.dispersion, ratio)
+    if not rates.is_fleet_louder:
+        return chance
+    return max(chance, _excess(rates.kinds, rates.others, rates.dispersion, ratio))
 
 
 def judge_candidate(measures: CandidateMeasures, budget: CandidateBudget, look: int) -> tuple[StageCheck, ...]:
@@ -213,7 +232,7 @@ def _presence(measures: CandidateMeasures, budget: CandidateBudget) -> StageChec
 
 def _rate(rates: AlertRates, budget: CandidateBudget, look: int) -> StageCheck:
     rate, rate_before = _per_hour(rates.since), _per_hour(rates.before)
-    bound = None if rate_before is None else budget.alert_ratio * max(1.0, rates.others_growth) * rate_before
+    bound = None if rate_before is None else budget.alert_ratio * rate_before
     value, limits = {"alerts_per_agent_hour": rate}, {"alerts_per_agent_hour": bound}
     if look < 1 or rates.since.agent_hours <= 0:
         return StageCheck("alert_rate", CheckState.UNKNOWN, value, limits, "it has not run long enough to be judged")
@@ -245,6 +264,11 @@ def _shadow(shadow: ShadowSum, budget: CandidateBudget) -> StageCheck:
     chance = rate_excess_p_value(flagged, AlertTally(shadow.active_flagged, float(shadow.scored)), budget.shadow_ratio)
     state = CheckState.MISSED if chance < budget.false_alarm else CheckState.OK
     return StageCheck("shadow_scores", state, value, limits, detail)
+
+
+def _excess(here: AlertTally, there: AlertTally, dispersion: float, ratio: float) -> float:
+    thinned = here._replace(alerts=math.floor(here.alerts / dispersion))
+    return rate_excess_p_value(thinned, there._replace(alerts=math.ceil(there.alerts / dispersion)), ratio)
 
 
 def _per_hour(tally: AlertTally) -> float | None:

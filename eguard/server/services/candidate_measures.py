@@ -27,6 +27,7 @@ ENOUGH_HOURS: Final = 24
 #: Alerts of a cohort that are read at most, the newest ones; the time before is the shorter then.
 MAX_ALERTS: Final = 200_000
 _HOUR_SECONDS: Final = 3600.0
+_DAY_SECONDS: Final = 86_400.0
 _AT_ONCE: Final = 1000
 
 _agent, _event = endpoint_agent.c, endpoint_event.c
@@ -85,7 +86,7 @@ def measure_candidate(connection: sa.Connection, staged: Staged) -> CandidateMea
     Notes
     -----
     Only alerts that the candidate's own model scored count for it, so that what an agent had in its buffer does not. An
-    agent is watched under the candidate from the heartbeat that first named it to its last one.
+    agent is watched under the candidate from the heartbeat that first named it to its last one, and one more each side.
     """
     cohort = candidate_cohort(connection, staged.percent)
     agents = _agents(connection)
@@ -180,7 +181,7 @@ def _agents(connection: sa.Connection) -> dict[str, _Agent]:
 def _rates(connection: sa.Connection, staged: Staged, has_it: Mapping[str, _Agent]) -> AlertRates:
     if staged.percent <= 0 or not has_it:
         return AlertRates()
-    alerts = [alert for alert in _alerts(connection, staged, has_it) if not _is_early(alert, has_it[alert.agent_id])]
+    alerts = _alerts(connection, staged, has_it)
     begin = staged.since - BEFORE_SECONDS
     if len(alerts) >= MAX_ALERTS:
         begin = max(begin, min(alert.received_at for alert in alerts))
@@ -193,13 +194,8 @@ def _rates(connection: sa.Connection, staged: Staged, has_it: Mapping[str, _Agen
         before=AlertTally(len(before), sum(hours.values())),
         since=AlertTally(len(since), watched),
         dispersion=dispersion(before, hours),
-        others_growth=_others_growth(connection, staged, has_it),
+        **_kinds(connection, staged, has_it),
     )
-
-
-def _is_early(alert: Alerted, agent: _Agent) -> bool:
-    """Return whether an alert under the candidate came before the server knew that the agent runs it."""
-    return alert.is_candidates and alert.received_at < (agent.bundle_since or 0.0)
 
 
 def _hours_before(agent: _Agent, begin: float, until: float) -> float:
@@ -210,8 +206,10 @@ def _hours_before(agent: _Agent, begin: float, until: float) -> float:
 def _hours_since(agent: _Agent, staged: Staged) -> float:
     if agent.bundle_since is None or agent.last_heartbeat is None:
         return 0.0
+    # It ran for up to a heartbeat's time before it said so, and up to one after it said so last.
+    begin = max(staged.since, agent.bundle_since - HEARTBEAT_SECONDS)
     until = min(staged.now, agent.last_heartbeat + HEARTBEAT_SECONDS)
-    return max(0.0, until - max(staged.since, agent.bundle_since)) / _HOUR_SECONDS
+    return max(0.0, until - begin) / _HOUR_SECONDS
 
 
 def _alerts(connection: sa.Connection, staged: Staged, agents: Mapping[str, _Agent]) -> list[Alerted]:
@@ -235,19 +233,28 @@ def _alerts(connection: sa.Connection, staged: Staged, agents: Mapping[str, _Age
     return sorted(found, key=lambda each: each.received_at)[-MAX_ALERTS:]
 
 
-def _others_growth(connection: sa.Connection, staged: Staged, has_it: Mapping[str, _Agent]) -> float:
-    """Return how many times as many kinds of alerts all other agents have as in as long a time before the stage."""
-    seconds = max(staged.now - staged.since, REFRACTORY_SECONDS)
+def _kinds(connection: sa.Connection, staged: Staged, has_it: Mapping[str, _Agent]) -> dict[str, AlertTally]:
+    """Count the kinds of alerts of agents with and without the candidate, lately and in as long a time before."""
+    seconds = min(staged.now - staged.since, _DAY_SECONDS)
+    active = sa.select(sa.func.count()).select_from(endpoint_agent).where(_agent.status == "active")
+    others = max(int(connection.execute(active).scalar() or 0) - len(has_it), 0)
+    watched = others * seconds / _HOUR_SECONDS
 
-    def kinds(begin: float, end: float) -> int:
+    def kinds(begin: float) -> tuple[int, int]:
         query = (
             sa.select(_event.agent_id, _event.rule_id, _event.process_key)
-            .where(_event.received_at >= begin, _event.received_at < end, _event.suppressed_by.is_(None))
+            .where(_event.received_at >= begin, _event.received_at < begin + seconds, _event.suppressed_by.is_(None))
             .distinct()
         )
-        return sum(row[0] not in has_it for row in connection.execute(query))
+        owners = [row[0] in has_it for row in connection.execute(query)]
+        return sum(owners), len(owners) - sum(owners)
 
-    return (kinds(staged.now - seconds, staged.now) + 0.5) / (kinds(staged.since - seconds, staged.since) + 0.5)
+    own, beside = kinds(staged.now - seconds)
+    return {
+        "kinds": AlertTally(own, len(has_it) * seconds / _HOUR_SECONDS),
+        "others": AlertTally(beside, watched),
+        "others_before": AlertTally(kinds(staged.since - seconds)[1], watched),
+    }
 
 
 def _shadow_sum(agents: Iterable[_Agent], digest: str) -> ShadowSum:

@@ -79,7 +79,7 @@ class CandidateLook:
                 "before": rates.before.alerts,
                 "before_agent_hours": rates.before.agent_hours,
                 "dispersion": rates.dispersion,
-                "others_growth": rates.others_growth,
+                "is_fleet_louder": rates.is_fleet_louder,
             },
             "shadow": {
                 "agents": shadow.agents,
