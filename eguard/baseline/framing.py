@@ -6,7 +6,7 @@ import struct
 import zlib
 from typing import Final, NamedTuple
 
-from eguard.errors import StoreCorruptError
+from eguard.errors import BaselineStoreError, StoreCorruptError
 
 FORMAT_VERSION: Final = 1
 SNAPSHOT_MAGIC: Final = b"eGuardBS"
@@ -84,7 +84,15 @@ def _checksum(header: bytes, body: bytes) -> int:
 
 
 def decode_snapshot(data: bytes) -> tuple[FileHeader, bytes]:
-    """Return header and body of a snapshot; StoreCorruptError if one byte is not what it was."""
+    """Return header and body of a snapshot.
+
+    Raises
+    ------
+    StoreCorruptError
+        One byte is not what it was.
+    BaselineStoreError
+        It is intact, and of a later format.
+    """
     header, body_bytes = _decode_header(SNAPSHOT_MAGIC, data, data[HEADER_BYTES:])
     if body_bytes != len(data) - HEADER_BYTES:
         raise StoreCorruptError(f"the body has {len(data) - HEADER_BYTES} bytes and should have {body_bytes}")
@@ -101,6 +109,15 @@ def _decode_header(magic: bytes, data: bytes, body: bytes) -> tuple[FileHeader, 
         raise StoreCorruptError("the file does not begin as it should")
     if _checksum(data[:HEADER_BYTES], body) != checksum:
         raise StoreCorruptError("the checksum does not match")
+    if version > FORMAT_VERSION:
+        # Intact, so no damage: to start anew beside it would lose what a later version has learned.
+        raise BaselineStoreError(
+            f"the baseline store has format {version}, which a later version of eGuard wrote; this one reads "
+            f"{FORMAT_VERSION}",
+            remedy="Install that version again, or move the folder EGUARD_BASELINE_PATH away to learn anew. Nothing in "
+            "it was changed.",
+            found=version,
+        )
     if version != FORMAT_VERSION:
         raise StoreCorruptError(f"format version {version} is not known, only {FORMAT_VERSION}")
     generation, operation, body_bytes, incarnation, capacity, _ = fields

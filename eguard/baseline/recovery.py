@@ -116,7 +116,7 @@ def recover(files: FileLayer, capacity: int | None = None) -> Recovered:
     Raises
     ------
     BaselineStoreError
-        A file cannot be read at all (never because of what is in it).
+        A file cannot be read at all, or is intact and of a later format; never because of damage.
     """
     folder = _Folder(files)
     base, header, image = _start(folder, capacity or DEFAULT_CAPACITY)

@@ -74,7 +74,7 @@ class BaselineStore:
     Raises
     ------
     BaselineStoreError
-        The folder cannot be read or written. Never because of what the files contain.
+        The folder cannot be read or written, or a later version wrote it. Never because of damage in its files.
 
     Examples
     --------

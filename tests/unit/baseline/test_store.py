@@ -1,6 +1,8 @@
 """The store as its callers see it: what is durable when, who may open it, and when it compacts."""
 
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -165,3 +167,22 @@ def test_a_key_that_learns_anew_is_written(opened):
     opened.sync()
     (row,) = on_disk(opened)["profiles"]
     assert (row["sample_count"], row["relearn_since"]) == (0, 500.0)
+
+
+@pytest.mark.parametrize("name", ["baselines.bin", "baselines.journal"])
+def test_a_store_of_a_later_version_is_refused_by_its_number_and_left_as_it_is(tmp_path, name):
+    folder = tmp_path / "state"
+    with BaselineStore.open(folder, capacity=8) as store:
+        learn(store, [("sh", "cron")])
+        store.compact()
+        learn(store, [("cat", "sh")])
+    data = bytearray((folder / name).read_bytes())
+    data[8:12] = struct.pack("<I", 2)
+    covered = bytes(data) if name == "baselines.bin" else bytes(data[:64])
+    data[12:16] = struct.pack("<I", zlib.crc32(covered[16:], zlib.crc32(covered[:12])))
+    (folder / name).write_bytes(data)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(BaselineStoreError, match="has format 2, which a later version of eGuard wrote") as caught:
+        BaselineStore.open(folder, capacity=8)
+    assert "Install that version" in caught.value.remedy
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
