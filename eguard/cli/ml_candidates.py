@@ -22,7 +22,7 @@ WhyOption = Annotated[str, typer.Option("--reason", help="Why, for the audit log
 
 @candidates_app.command("list")
 def list_candidates(*, as_json: JsonOption = False) -> None:
-    """Show every candidate: where it is, whether it passed the gates, who decided last.
+    """Show every candidate: where it is, and whether it passed the gates.
 
     A night that succeeded enters its bundle within a minute. The release that agents are served is `stable`.
     """
@@ -36,13 +36,11 @@ def list_candidates(*, as_json: JsonOption = False) -> None:
             fact_text(each["model_version"]),
             _place(each),
             "met" if each["gates_passed"] else "missed",
-            each["source"],
             _moment(each["stage_since_unix"]),
-            each["stage_by"],
         )
         for each in answer["candidates"]
     ]
-    print_table("Candidates", ("candidate", "model", "stage", "gates", "source", "since", "by"), rows, numbers=False)
+    print_table("Candidates", ("candidate", "model", "stage", "gates", "since"), rows, numbers=False)
 
 
 @candidates_app.command()
@@ -177,4 +175,4 @@ def _print_checks(checks: list[dict[str, Any]]) -> None:
 
 
 def _moment(unix: float) -> str:
-    return f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%d %H:%M:%SZ}"
+    return f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%d %H:%MZ}"

@@ -35,7 +35,8 @@ class CandidateBudget:
     false_alarm : float
         Chance that a stage in which the rate stayed inside its bound is halted for it.
     failure_fraction : float
-        Share of the agents that tried the candidate which may fail to load it: their own disks break, too.
+        Share of the agents that tried the candidate which may fail to load it, of those that run it and of those that
+        score with it beside: their own disks break, too.
     silent_fraction : float
         Share of the agents that ran the candidate which may have fallen silent since.
     shadow_ratio : float
@@ -104,8 +105,8 @@ class CandidateMeasures:
         Active agents that this means.
     running, silent : int
         Those of them that run it, and those that ran it when they were heard last, five minutes ago or more.
-    refused : tuple of str
-        Agents that refused it, in the cohort and in the shadow, with why.
+    refused, refused_in_shadow : tuple of (str, str)
+        Agents of the cohort, and agents outside, that refused it, with why.
     rates : AlertRates
     shadow : ShadowSum
     """
@@ -115,6 +116,7 @@ class CandidateMeasures:
     running: int = 0
     silent: int = 0
     refused: tuple[tuple[str, str], ...] = ()
+    refused_in_shadow: tuple[tuple[str, str], ...] = ()
     rates: AlertRates = field(default_factory=AlertRates)
     shadow: ShadowSum = field(default_factory=ShadowSum)
 
@@ -198,16 +200,23 @@ HALTING: Final = frozenset({"load_failures", "alert_rate"})
 
 
 def _failures(measures: CandidateMeasures, budget: CandidateBudget) -> StageCheck:
-    failed = len(measures.refused)
-    tried = measures.running + measures.shadow.agents + failed
-    allowed = math.floor(budget.failure_fraction * tried)
-    state, detail = CheckState.OK, f"{failed} of {tried} agents that tried it could not load it"
-    if failed > allowed:
-        named = ", ".join(f"{agent_id} ({code})" for agent_id, code in measures.refused[:_NAMED])
+    sides = (
+        (measures.refused, measures.running + measures.silent),
+        (measures.refused_in_shadow, measures.shadow.agents),
+    )
+    failed, loaded = (*measures.refused, *measures.refused_in_shadow), sum(count for _, count in sides)
+    allowed = [math.floor(budget.failure_fraction * (len(refused) + count)) for refused, count in sides]
+    is_missed = any(len(refused) > most for (refused, _), most in zip(sides, allowed, strict=True))
+    state, detail = CheckState.OK, f"{len(failed)} of {loaded + len(failed)} agents that tried it could not load it"
+    if is_missed:
+        named = ", ".join(f"{agent_id} ({code})" for agent_id, code in failed[:_NAMED])
         state, detail = CheckState.MISSED, f"{detail}: {named}"
-    elif not tried:
-        state, detail = CheckState.UNKNOWN, "no agent has tried it yet"
-    return StageCheck("load_failures", state, {"agents": float(failed)}, {"agents": float(allowed)}, detail)
+    elif not loaded:
+        state, detail = CheckState.UNKNOWN, "no agent has loaded it yet"
+    value: dict[str, float | None] = {"running": float(len(measures.refused))}
+    value["shadow"] = float(len(measures.refused_in_shadow))
+    bound: dict[str, float | None] = {"running": float(allowed[0]), "shadow": float(allowed[1])}
+    return StageCheck("load_failures", state, value, bound, detail)
 
 
 def _presence(measures: CandidateMeasures, budget: CandidateBudget) -> StageCheck:

@@ -95,17 +95,18 @@ def measure_candidate(connection: sa.Connection, staged: Staged) -> CandidateMea
     silent = {
         agent_id for agent_id, each in has_it.items() if (each.last_heartbeat or 0.0) < staged.now - SILENT_SECONDS
     }
-    refused = tuple(
+    refused = [
         (agent_id, each.refused_code or "")
         for agent_id, each in sorted(agents.items())
         if each.refused_digest == staged.digest and (each.last_heartbeat or 0.0) >= staged.since
-    )
+    ]
     return CandidateMeasures(
         percent=staged.percent,
         cohort=len(cohort),
         running=len(has_it) - len(silent),
         silent=len(silent),
-        refused=refused,
+        refused=tuple(each for each in refused if each[0] in chosen),
+        refused_in_shadow=tuple(each for each in refused if each[0] not in chosen),
         rates=_rates(connection, staged, has_it),
         shadow=_shadow_sum(agents.values(), staged.digest),
     )

@@ -68,11 +68,12 @@ class CandidateLook:
         if measures is None:
             return described
         shadow, rates = measures.shadow, measures.rates
+        refused = (*measures.refused, *measures.refused_in_shadow)
         return described | {
             "cohort_size": measures.cohort,
             "running_in_cohort": measures.running,
             "silent": measures.silent,
-            "refused": [{"agent_id": agent_id, "code": code} for agent_id, code in measures.refused],
+            "refused": [{"agent_id": agent_id, "code": code} for agent_id, code in refused],
             "alerts": {
                 "since": rates.since.alerts,
                 "since_agent_hours": rates.since.agent_hours,

@@ -84,6 +84,13 @@ def test_the_share_of_machines_that_break_by_themselves_halts_nothing(scene):
     assert scene.look()["state"] == "shadow"
 
 
+def test_agents_in_the_shadow_do_not_outvote_the_one_that_runs_it(scene, canary):
+    for agent_id in names(120, inside=False):
+        scene.beat(agent_id, release("one"), shadow=shadow(canary))
+    scene.beat(INSIDERS[0], release("one"), refused=canary)
+    assert scene.look()["state"] == "halted"
+
+
 def test_an_earlier_refusal_of_another_bundle_halts_nothing(scene, canary):
     scene.beat(INSIDERS[0], canary, refused=release("zero"))
     assert scene.look()["state"] == "1 %"
