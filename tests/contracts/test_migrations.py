@@ -15,7 +15,7 @@ from eguard.errors import FleetStoreError
 from eguard.fleet import FleetStore, migrations
 from eguard.fleet.database import Database
 from eguard.fleet.schema import HEAD_REVISION, stored_revision
-from eguard.fleet.tables import metadata, policy, server_counter
+from eguard.fleet.tables import endpoint_agent, metadata, ml_candidate, policy, server_counter
 from eguard.wire import BaselineRow
 
 NOW = 1_772_000_000.0
@@ -148,9 +148,17 @@ def test_migrating_again_keeps_everything(database):
         assert set(connection.execute(sa.select(server_counter.c.value)).scalars()) == {41}
 
 
-def test_there_is_a_way_back(database):
+def test_there_is_a_way_back_from_tables_that_hold_data(database):
     migrate(database)
+    values = {"candidate_id": "c", "digest": "d", "model_version": "m", "contract_hash": "h", "source": "nightly"}
+    values |= {"gates_passed": True, "gates": [{"name": "recall"}], "files": {"rules.json": "ab"}, "stage": "stable"}
+    values |= {"registered_at": NOW, "registered_by": "ada", "percent": 100.0, "stage_since": NOW, "stage_by": "ada"}
+    agent = {"agent_id": "a", "incarnation": "i", "incarnation_ordinal": 1, "group": "g", "status": "active"}
     with database.write() as connection:
+        connection.execute(sa.insert(ml_candidate).values(**values, reason="", looks=0))
+        connection.execute(
+            sa.insert(endpoint_agent).values(**agent, enrolled_at=NOW, bundle_digest="d", shadow={"n": 1})
+        )
         migrations.downgrade(connection, "base")
     assert declarations(database) == {}
     with database.read() as connection:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from eguard.bundle.promotion import Served
 from eguard.clock import Clock
-from eguard.errors import ServerRefusalError
+from eguard.errors import BundleError, ConfigError, ServerRefusalError
 from eguard.fleet.database import Database
 from eguard.fleet.tables import ml_candidate
 from eguard.policy.document import check_percent
@@ -117,8 +117,9 @@ class Promotions:
         ServerRefusalError
             404 ``unknown_candidate``; 409 ``promotion_refused`` with every cause in ``errors`` (dwell, skip, holds, and
             checks that are missed or unknown), which a reason can force; 409 ``candidate_refused``, ``gates_missed``,
-            ``another_candidate``, ``already_stable``, ``no_bundles``, ``other_release``, ``bundle_expired`` or
-            ``bundle_repository``, which nothing can; 409 ``candidate_changed``: somebody else was faster.
+            ``another_candidate``, ``already_stable``, ``candidate_damaged``, ``no_room``, ``no_bundles``,
+            ``other_release``, ``bundle_expired`` or ``bundle_repository``, which nothing can; 409
+            ``candidate_changed``: somebody else was faster.
         """
         with self._database.read() as connection:
             seen = self._look(connection, candidate_id)
@@ -136,7 +137,7 @@ class Promotions:
             raise ServerRefusalError(
                 422, "reason_required", "a forced step needs a reason", errors=[("reason", "is empty")]
             )
-        offered, files = self.adopt(), self._candidates.files.read(seen.row["files"])
+        offered, files = self.adopt(), self._files_of(seen.row)
         now = self._clock.now()
 
         def write(connection: sa.Connection) -> dict[str, Any]:
@@ -173,7 +174,7 @@ class Promotions:
         with self._database.read() as connection:
             staged = staged_candidate(connection)
             target = None if staged is not None and to is None else _earlier_release(connection, to)
-        files = None if target is None else self._candidates.files.read(target["files"])
+        files = None if target is None else self._files_of(target)
 
         def write(connection: sa.Connection) -> dict[str, Any]:
             _lock_candidates(connection)
@@ -204,11 +205,21 @@ class Promotions:
         Raises
         ------
         ServerRefusalError
-            As `ServedBundle.read`.
+            As `ServedBundle.read`; 409 ``no_room``: its files cannot be kept.
         """
         offered = self._served.read()
-        self._candidates.adopt(SYSTEM, Build(offered.files, "published"))
+        try:
+            self._candidates.adopt(SYSTEM, Build(offered.files, "published"))
+        except ConfigError as error:
+            raise ServerRefusalError(409, "no_room", f"{error.message}. {error.remedy}") from error
         return offered
+
+    def _files_of(self, row: sa.RowMapping) -> dict[str, bytes]:
+        try:
+            return self._candidates.files.read(row["files"])
+        except BundleError as error:
+            message = f"{error.message}. {error.remedy}" if error.remedy else error.message
+            raise ServerRefusalError(409, "candidate_damaged", message) from error
 
     def _look(self, connection: sa.Connection, candidate_id: str) -> CandidateLook:
         return look_at_candidate(connection, candidate_id, self._clock.now(), self.budget)

@@ -44,6 +44,8 @@ from eguard.server.services.signal_counts import (
 _UNIT_SECONDS: Final = {"m": 60, "h": 3600, "d": 86_400}
 _LONGEST_SECONDS: Final = 400 * 86_400
 _PARTS: Final = 10
+#: What is done to stop something or to go back, as the audit log names it.
+_SAFETY_ACTIONS: Final = ("%rollback%", "%kill%", "%.halt")
 _POINTS: Final = 200
 
 Counted = Mapping[str, int]
@@ -198,7 +200,7 @@ def _safety(connection: sa.Connection, since: float, now: float) -> dict[str, An
     log = audit_log.c
     actions = connection.execute(
         sa.select(log.action, sa.func.count())
-        .where(log.at >= since, sa.or_(log.action.like("%rollback%"), log.action.like("%kill%")))
+        .where(log.at >= since, sa.or_(*(log.action.like(each) for each in _SAFETY_ACTIONS)))
         .group_by(log.action)
     )
     counted = {str(action): int(count) for action, count in actions}

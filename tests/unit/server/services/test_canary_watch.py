@@ -6,6 +6,7 @@ from promotion_scene import Scene, digest_of, id_of, names, shadow
 
 from eguard.bundle.promotion import StagedCandidate
 from eguard.errors import ServerRefusalError
+from eguard.server.services.signals import Signals
 
 INSIDERS = names(2, inside=True)
 OUTSIDERS = names(4, inside=False)
@@ -54,6 +55,7 @@ def test_a_load_failure_in_the_canary_halts_and_takes_the_candidate_out(scene, c
     assert "could not load it" in title
     assert "skipped" in scene.look()
     assert len(scene.messages()) == 1
+    assert Signals(scene.database, scene.clock).summary("24h")["safety"]["actions"]["candidate.halt"] == 1
     with pytest.raises(ServerRefusalError, match="it was halted"):
         scene.promote(id_of(canary))
 

@@ -213,6 +213,43 @@ def test_a_model_of_other_rules_needs_the_release_key(scene):
     assert scene.offered() == ("one", None)
 
 
+def test_a_candidate_whose_kept_files_are_damaged_or_gone_is_not_promoted(scene):
+    two = release("two")
+    scene.register(two)
+    model = scene.folder / "candidates" / scene.row(id_of(two))["files"]["models/signature-ml-model.json"]
+    whole = model.read_bytes()
+    model.write_bytes(whole[:-1] + b" ")
+    assert refused(scene.promote, id_of(two)).reason == "candidate_damaged"
+    model.unlink()
+    error = refused(scene.promote, id_of(two))
+    assert error.reason == "candidate_damaged"
+    assert "Restore the folder" in error.message
+    assert scene.offered() == ("one", None)
+    model.write_bytes(whole)
+    assert scene.promote(id_of(two))["stage"] == "shadow"
+
+
+def test_a_full_disk_promotes_nothing_and_says_so(scene, monkeypatch):
+    two = release("two")
+    scene.register(two)
+    scene.promotions.adopt()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("eguard.bundle.repository.write_durably", full)
+        error = refused(scene.promote, id_of(two))
+    assert (error.reason, "No space left" in error.message) == ("bundle_repository", True)
+    assert (scene.row(id_of(two))["stage"], scene.offered()) == ("registered", ("one", None))
+    scene.place.publish("three")
+    with monkeypatch.context() as patch:
+        patch.setattr("eguard.server.services.candidate_files.write_durably", full)
+        assert refused(scene.promote, id_of(two)).reason == "no_room"
+    assert scene.promote(id_of(two))["stage"] == "shadow"
+    assert scene.offered() == ("three", (digest_of(two), 0.0))
+
+
 def test_two_admins_do_not_take_the_same_step_twice(scene, monkeypatch):
     two = release("two")
     scene.register(two)
