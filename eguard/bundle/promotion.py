@@ -21,7 +21,7 @@ from eguard.bundle.candidate import LISTING_NAME, CandidateListing, is_of_models
 from eguard.bundle.keys import load_role_keys
 from eguard.bundle.manifest import MANIFEST_NAME, PROVENANCE_NAME, Manifest, check_files
 from eguard.bundle.online import ONLINE_ROLES, check_online_keys, locked_repository
-from eguard.bundle.repository import Publication, Repository
+from eguard.bundle.repository import LIFETIMES, Publication, Repository
 from eguard.errors import BundleDigestError, BundleError, BundleExpiredError, BundleSignatureError
 
 NIGHTLY_ROLE: Final = "nightly"
@@ -48,14 +48,18 @@ class StagedCandidate:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a repository offers now: the stable release's manifest and files, and the candidate's listing."""
+    """What a repository offers now: the stable release's manifest and files, and the candidate's listing.
+
+    `is_nightly_late` says that half of the lifetime of the models' metadata is over: they want to be signed anew.
+    """
 
     manifest: Manifest
     files: dict[str, bytes]
     listing: CandidateListing | None
+    is_nightly_late: bool = False
 
 
-def read_served(directory: Path) -> Served:
+def read_served(directory: Path, now: datetime | None = None) -> Served:
     """Return what the repository in `directory` offers, as its newest metadata say, compared with the manifest.
 
     Raises
@@ -70,7 +74,9 @@ def read_served(directory: Path) -> Served:
     files = {name: _read(directory, listed, name) for name in names}
     check_files(manifest, files)
     listing = CandidateListing.from_bytes(_read(directory, listed, LISTING_NAME)) if LISTING_NAME in listed else None
-    return Served(manifest, files | {MANIFEST_NAME: manifest.to_bytes()}, listing)
+    left = nightly.signed.expires.replace(tzinfo=UTC) - (now or datetime.now(UTC)).astimezone(UTC)
+    is_late = left < LIFETIMES[NIGHTLY_ROLE] / 2
+    return Served(manifest, files | {MANIFEST_NAME: manifest.to_bytes()}, listing, is_late)
 
 
 def publish_models(

@@ -16,7 +16,7 @@ import structlog
 
 from eguard.bundle.promotion import Served
 from eguard.clock import Clock
-from eguard.errors import ConfigError, EguardError
+from eguard.errors import EguardError, ServerRefusalError
 from eguard.fleet.database import Database
 from eguard.fleet.tables import ml_candidate
 from eguard.server.principal import SYSTEM
@@ -71,7 +71,7 @@ class CanaryWatch:
         self._served = served
         self._promotions = promotions
         self._output_root = output_root
-        self._night_trouble = ""
+        self._trouble = ""
 
     def look(self) -> dict[str, Any]:
         """Look once, and return what was found and done.
@@ -85,6 +85,8 @@ class CanaryWatch:
         if self._served.is_there:
             served = self._promotions.adopt()
             found |= self._repaired(served) or self._judged(served)
+            if served.is_nightly_late:
+                found |= self._renewed()
         found |= self._register_night()
         return found or {"skipped": "agents have no candidate beside the stable release"}
 
@@ -182,6 +184,25 @@ class CanaryWatch:
         wanted = ml_candidate.c.candidate_id == candidate_id
         connection.execute(sa.update(ml_candidate).where(wanted).values(versions=versions))
 
+    def _renewed(self) -> dict[str, Any]:
+        """Sign the models' metadata anew before agents call them expired; what they list stays."""
+        served = self._served.read()
+        with self._database.read() as connection:
+            staged = staged_candidate(connection)
+        files = None if staged is None else self._candidates.files.read(staged["files"])
+        try:
+            self._served.publish(served.files, files, 0.0 if staged is None else float(staged["percent"]))
+        except ServerRefusalError as error:
+            self._log_once("the models' metadata were not signed anew", error.message)
+            return {"not_renewed": error.message}
+        _log.info("signed the models' metadata anew")
+        return {"renewed": True}
+
+    def _log_once(self, event: str, reason: str) -> None:
+        if reason != self._trouble:
+            self._trouble = reason
+            _log.error(event, reason=reason)
+
     def _count_look(self, staged: sa.RowMapping, looks: int) -> None:
         def write(connection: sa.Connection) -> None:
             if _is_unchanged(connection, staged):
@@ -199,10 +220,7 @@ class CanaryWatch:
             build = Build(night.files, "nightly", night.run_id, tuple(night.gates))
             row = self._candidates.register(SYSTEM, build)
         except (EguardError, OSError) as error:
-            if str(error) != self._night_trouble:
-                self._night_trouble = str(error)
-                remedy = error.remedy if isinstance(error, ConfigError) else ""
-                _log.error("the night's result cannot be registered", reason=str(error), remedy=remedy)
+            self._log_once("the night's result cannot be registered", str(error))
             return {"night_refused": str(error)}
         _log.info("registered candidate", candidate_id=row["candidate_id"], stage=row["stage"], run_id=night.run_id)
         return {"registered": row["candidate_id"], "stage": row["stage"]}

@@ -52,7 +52,7 @@ class ServedBundle:
                 "eguard bundle publish",
             )
         with _refusals():
-            return read_served(self._repository)
+            return read_served(self._repository, datetime.fromtimestamp(self._clock.now(), UTC))
 
     def publish(
         self, stable: Mapping[str, bytes], candidate: Mapping[str, bytes] | None, percent: float

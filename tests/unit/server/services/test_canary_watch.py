@@ -1,5 +1,8 @@
 """The watch over candidates: what halts one, what does not, and what it makes good between registry and repository."""
 
+import json
+from datetime import datetime
+
 import pytest
 from attacks.agent_place import release
 from promotion_scene import Scene, digest_of, id_of, names, shadow
@@ -215,6 +218,26 @@ def test_a_release_that_was_published_over_a_canary_ends_it(scene, canary):
     assert scene.row(id_of(canary))["stage"] == "withdrawn"
     assert scene.row(id_of(release("three")))["stage"] == "stable"
     assert scene.offered() == ("three", None)
+
+
+def test_models_that_nobody_promotes_for_weeks_are_signed_anew_in_time(scene, canary):
+    def expires():
+        path = max((scene.place.directory / "metadata").glob("*.nightly.json"), key=lambda path: int(path.name[:-13]))
+        return json.loads(path.read_bytes())["signed"]["expires"], path.name
+
+    before = expires()
+    scene.look()
+    assert expires() == before
+    ends = datetime.fromisoformat(before[0]).timestamp()
+    scene.pass_time(ends - scene.clock.now() - 14 * 86_400.0)
+    key = scene.place.folder / "keys" / "nightly-1.pem"
+    key.rename(scene.folder / "key")
+    assert "nightly-1.pem" in scene.look()["not_renewed"]  # whoever keeps that key elsewhere signs there
+    (scene.folder / "key").rename(key)
+    assert scene.look()["renewed"]
+    assert expires() > before
+    assert scene.offered() == ("one", (digest_of(canary), 1.0))
+    assert "renewed" not in scene.look()
 
 
 def test_a_halt_that_cannot_be_signed_says_so_and_is_tried_again(scene, canary):
