@@ -73,7 +73,9 @@ def promote(
     *,
     stage: Annotated[
         str | None,
-        typer.Option("--stage", help="shadow, a share in percent such as 1, or stable; the next without it."),
+        typer.Option(
+            "--stage", "--percent", help="shadow, a share in percent such as 1, or stable; the next without it."
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Go on against checks, time and freeze; needs --reason.")

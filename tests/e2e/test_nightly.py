@@ -8,8 +8,10 @@ import pytest
 from attacks.agent_place import release
 from live_fleet import alert_body, fill, past_fleet
 from server_place import server_place
+from typer.testing import CliRunner
 
 from eguard.bundle import BundleClient, Repository, generate_keys
+from eguard.cli import bundle
 from eguard.detection.feature_contract import FEATURE_NAMES, contract_sha256
 from eguard.detection.model import load_model
 from eguard.server.principal import Role
@@ -108,6 +110,10 @@ def test_its_bundle_becomes_a_candidate_and_can_be_promoted_and_taken_back(night
         return BundleClient(tmp_path / name, place.settings.repository.as_uri(), root).fetch().files
 
     latest = folder / "out" / "latest"
+    verify = ["verify", "--repository", str(place.settings.repository), "--targets", str(tmp_path / "none"), "--json"]
+    verified = CliRunner().invoke(bundle.app, verify)  # with the provenance that the nightly key signed
+    assert verified.exit_code == 0, verified.exception
+    assert json.loads(verified.output)["model_version"] == ours["model_version"]
     assert offered("a")["models/signature-ml-model.json"] == (latest / "signature-ml-model.json").read_bytes()
     assert admin.post("/endpoint/ml-ops/rollback", json={"reason": "drill"}).json()["source"] == "published"
     model = release("in-service")["models/signature-ml-model.json"]

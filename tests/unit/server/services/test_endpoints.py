@@ -14,7 +14,7 @@ from eguard.server.services.certificates import Certificates, record_issued
 from eguard.server.services.endpoints import Endpoints, agent_row
 from eguard.server.services.heartbeats import Beat
 from eguard.server.services.inventory import LOST_SECONDS, SILENT_SECONDS, Inventory
-from eguard.wire.control import Heartbeat, InventoryReport
+from eguard.wire.control import Heartbeat, InventoryReport, ShadowSummary
 
 GIANT = 2**53 - 1
 
@@ -46,6 +46,11 @@ def agent(name="web-7"):
 def beat(name="web-7", incarnation="A", **changes):
     values = {"agent_id": name, "incarnation": incarnation, "agent_version": "1.0", "baseline_status": "active"}
     return Heartbeat(**(values | changes))
+
+
+def shadow_summary(digest):
+    counts = dict.fromkeys(("active_flagged", "shadow_flagged", "only_shadow", "only_active"), 0)
+    return ShadowSummary(digest=digest, scored=7, difference_sum=0.5, **counts)
 
 
 def report(name="web-7", **changes):
@@ -327,3 +332,22 @@ def test_pages_hold_every_endpoint_once(endpoints, inventory):
         assert page.total == len(expected)
         cursor = page.next_cursor
     assert seen == expected
+
+
+def test_the_bundle_that_an_agent_runs_is_dated_by_its_first_heartbeat_and_what_it_refused_is_forgotten(
+    endpoints, inventory, fleet_clock
+):
+    one, two, start = "1" * 64, "2" * 64, fleet_clock.now()
+    told = {"bundle_digest": one, "bundle_state": "current", "refused_digest": two, "refused_code": "bundle_load"}
+    endpoints.heartbeat(agent(), beat(**told, shadow=shadow_summary(two)))
+    fleet_clock.advance_to(start + 30.0)
+    endpoints.heartbeat(agent(), beat(**told))
+    shown = inventory.endpoint("web-7")
+    assert (shown["bundle_digest"], shown["bundle_since_unix"]) == (one, pytest.approx(start))
+    assert (shown["refused_digest"], shown["refused_code"], shown["shadow"]) == (two, "bundle_load", None)
+    fleet_clock.advance_to(start + 60.0)
+    endpoints.heartbeat(agent(), beat(bundle_digest=two, bundle_state="current", shadow=shadow_summary(one)))
+    shown = inventory.endpoint("web-7")
+    assert (shown["bundle_digest"], shown["bundle_since_unix"]) == (two, pytest.approx(start + 60.0))
+    assert (shown["refused_digest"], shown["refused_code"]) == (None, None)
+    assert (shown["shadow"]["digest"], shown["shadow"]["scored"]) == (one, 7)
