@@ -1,7 +1,6 @@
 """The task that runs a night as a child: what it hands down, what it hands back, how it ends."""
 
 import json
-import os
 import subprocess
 import sys
 import time
