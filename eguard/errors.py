@@ -34,6 +34,7 @@
     │   └── IsolationUnavailableError   nft, privileges or nf_tables are missing on this machine
     ├── SimulationError             a simulated fleet did not do what was asked of it
     ├── NotebookFailedError         a cell of a notebook raised
+    ├── EvidenceError               evidence is not what was signed, or must not be kept
     ├── PipelineBusyError           another run of the pipeline works in the same folder
     ├── GateFailedError             a quality gate said no; carries the report
     └── MissingExtraError           an optional dependency is not installed
@@ -315,6 +316,12 @@ class NotebookFailedError(EguardError):
     """A cell of a notebook raised; the executed copy shows where."""
 
     code = "notebook_failed"
+
+
+class EvidenceError(EguardError):
+    """Evidence is not what was signed, is not signed by a trusted key, or holds what must not be kept."""
+
+    code = "evidence"
 
 
 class PipelineBusyError(EguardError):

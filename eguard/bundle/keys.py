@@ -40,10 +40,17 @@ def generate_keys(directory: Path) -> Signers:
         for number in range(1, count + 1):
             path = _key_path(directory, role, number)
             if not path.exists():
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(descriptor, "wb") as stream:
-                    stream.write(CryptoSigner.generate_ed25519().private_bytes)
+                make_signer(path)
     return load_keys(directory)
+
+
+def make_signer(path: Path) -> CryptoSigner:
+    """Create a signing key in a file that does not exist yet, readable by the owner alone."""
+    signer = CryptoSigner.generate_ed25519()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(signer.private_bytes)
+    return signer
 
 
 def load_keys(directory: Path) -> Signers:
@@ -65,10 +72,17 @@ def load_role_keys(directory: Path, role: str) -> list[CryptoSigner]:
     BundleError
         A key is missing, unreadable or not Ed25519.
     """
-    return [_load(_key_path(directory, role, number)) for number in range(1, KEY_COUNTS[role] + 1)]
+    return [load_signer(_key_path(directory, role, number)) for number in range(1, KEY_COUNTS[role] + 1)]
 
 
-def _load(path: Path) -> CryptoSigner:
+def load_signer(path: Path) -> CryptoSigner:
+    """Read one signing key.
+
+    Raises
+    ------
+    BundleError
+        It is missing, unreadable or not Ed25519.
+    """
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:

@@ -21,6 +21,7 @@ from eguard.errors import (
     BundleError,
     ConfigError,
     EguardError,
+    EvidenceError,
     GateFailedError,
     IsolationUnavailableError,
     MissingExtraError,
@@ -40,10 +41,12 @@ _GROUPS: Final = {
     "alerts": "eguard.cli.alerts",
     "bundle": "eguard.cli.bundle",
     "config": "eguard.cli.config",
+    "evidence": "eguard.cli.evidence",
     "fleet": "eguard.cli.fleet",
     "ml": "eguard.cli.ml",
     "nac": "eguard.cli.nac",
     "policy": "eguard.cli.policy_rollout",
+    "readiness": "eguard.cli.readiness",
     "sensor": "eguard.cli.sensor",
     "server": "eguard.cli.server",
     "simulate": "eguard.cli.simulate",
@@ -114,7 +117,7 @@ def exit_code(error: EguardError) -> int:
         error, IsolationUnavailableError | MissingExtraError | SensorUnavailableError | ServerUnavailableError
     ):
         return EXIT_MISSING
-    if isinstance(error, BundleError | GateFailedError | SimulationError):
+    if isinstance(error, BundleError | EvidenceError | GateFailedError | SimulationError):
         return EXIT_CHECK_FAILED
     return EXIT_BAD_INPUT
 

@@ -18,6 +18,7 @@ _HEADING: Final = {
     "OperatorSettings": "Administration",
     "MlopsSettings": "Pipeline",
     "NightlySettings": "Nightly run",
+    "EvidenceSettings": "Evidence and readiness",
 }
 
 

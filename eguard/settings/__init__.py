@@ -5,6 +5,7 @@ the variable, or the key and its file.
 """
 
 from eguard.settings.agent import AgentSettings, SensorName, load_agent_settings
+from eguard.settings.evidence import EvidenceSettings, load_evidence_settings
 from eguard.settings.mlops import (
     MlopsSettings,
     NightlySettings,
@@ -19,6 +20,7 @@ from eguard.settings.server import ServerSettings, load_server_settings
 __all__ = [
     "SETTINGS_CLASSES",
     "AgentSettings",
+    "EvidenceSettings",
     "MlopsSettings",
     "NightlySettings",
     "OperatorSettings",
@@ -28,6 +30,7 @@ __all__ = [
     "SettingValue",
     "explain_settings",
     "load_agent_settings",
+    "load_evidence_settings",
     "load_mlops_settings",
     "load_nightly_settings",
     "load_operator_settings",

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from eguard.settings.agent import AgentSettings
+from eguard.settings.evidence import EvidenceSettings
 from eguard.settings.loading import CONFIG_VARIABLE, ConfigFile, from_environment, load, read_config_file, variable_name
 from eguard.settings.mlops import MlopsSettings, NightlySettings
 from eguard.settings.operator import OperatorSettings
@@ -26,6 +27,7 @@ SETTINGS_CLASSES: Final[tuple[type[BaseSettings], ...]] = (
     OperatorSettings,
     MlopsSettings,
     NightlySettings,
+    EvidenceSettings,
 )
 #: Variables that are read elsewhere: the file's own, and the signing keys' folder of `eguard bundle`.
 _OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "EGUARD_KEYS"})
