@@ -89,6 +89,6 @@ def verify_statement(envelope_bytes: bytes, keys: Sequence[Key], threshold: int 
         envelope = Envelope.from_dict(json.loads(envelope_bytes))
         envelope.verify(list(keys), threshold)
         statement: dict[str, Any] = json.loads(envelope.payload)
-    except (VerificationError, ValueError, KeyError, TypeError) as error:
+    except (VerificationError, AttributeError, ValueError, KeyError, TypeError) as error:
         raise BundleSignatureError(f"the bundle's provenance is not properly signed: {error}") from error
     return statement

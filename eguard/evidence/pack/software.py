@@ -21,7 +21,8 @@ ORDER BY status, agent_version, bundle_version"""
 def collect_software(pack: PackWriter, database: Database | None) -> None:
     """Write down versions and settings; secrets among these are redacted where they are read, and again here."""
     with pack.section("versions") as section:
-        packages = {each.metadata["Name"].lower(): each.version for each in distributions() if each.metadata["Name"]}
+        described = [each.metadata for each in distributions()]  # read from a file each time
+        packages = {each["Name"].lower(): each["Version"] for each in described if each["Name"]}
         machine = {"system": platform.platform(), "processor": platform.machine(), "python": platform.python_version()}
         pack.add_json(
             section,
