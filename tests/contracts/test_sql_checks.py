@@ -7,6 +7,10 @@ import pytest
 import sqlalchemy as sa
 
 from eguard.clock import SimulatedClock
+from eguard.evidence.pack.rows import collect_rows
+from eguard.evidence.pack.writer import PackWriter
+from eguard.evidence.redaction import Redactor
+from eguard.evidence.tables import load_table
 from eguard.fleet import FleetStore
 from eguard.fleet.database import Database
 from eguard.fleet.tables import endpoint_agent, endpoint_inventory, fleet_baseline, policy_assignment
@@ -173,3 +177,17 @@ def test_assignments_are_seen_by_name_and_by_group(database):
         ("b", "group", "mlops-rollout", 7, 6),
         ("c", "group", "mlops-rollout", 7, 6),
     ]
+
+
+def test_an_evidence_pack_asks_the_manuals_statements_and_every_one_of_the_page():
+    packed = [row["statement"].strip() for row in load_table("sql_statements")]
+    assert [f"{statement};" for statement in packed[:4]] == MANUAL.splitlines()
+    page = [statement.strip() for blocks in sections().values() for one in blocks for statement in statements(one)]
+    assert packed == [statement.rstrip(";") for statement in page]
+
+
+def test_an_evidence_pack_has_the_statements_and_the_history_of_policies(database, tmp_path):
+    with PackWriter(tmp_path / "pack", Redactor()) as pack:
+        collect_rows(pack, database)
+        assert {name: section.missing for name, section in pack.sections.items()} == {"sql": [], "policy": []}
+        assert (pack.sections["sql"].files, pack.sections["policy"].files) == (11, 4)

@@ -33,7 +33,7 @@ def _collect(pack: PackWriter, name: str, table: str, database: Database | None)
 
 def ask(connection: sa.Connection, statement: str, title: str = "") -> dict[str, Any]:
     """Return a statement with its answer: columns, and rows by their names."""
-    found = connection.exec_driver_sql(statement)
+    found = connection.execute(sa.text(statement))
     columns = list(found.keys())
     rows = found.fetchmany(MAX_ROWS + 1)
     answer = {
