@@ -49,7 +49,7 @@ def collect(
 
     Example: `eguard evidence collect --out evidence-2026-03-01 --log server.log --screenshots shots`
     """
-    from eguard.evidence.pack import Sources, collect_pack
+    from eguard.evidence.pack.collect import Sources, collect_pack
     from eguard.evidence.signing import Custody
     from eguard.evidence.surroundings import fleet_database, redactor_here
     from eguard.settings import load_evidence_settings, load_nightly_settings, load_server_settings
@@ -108,7 +108,7 @@ def verify(
 
     Example: `eguard evidence verify evidence-2026-03-01 --key evidence-public.pem`
     """
-    from eguard.evidence.pack import verify_pack
+    from eguard.evidence.pack.verify import verify_pack
     from eguard.evidence.signing import Custody, load_public_key
     from eguard.settings import load_evidence_settings
 

@@ -143,11 +143,13 @@ def show(
 def _course(name: str, custody: Any, progress: Progress) -> Iterator[Course]:
     from eguard.clock import SystemClock
     from eguard.evidence.readiness.course import Course
-    from eguard.evidence.surroundings import fleet_database, redactor_here
+    from eguard.evidence.readiness.gate import AUTHORITY
+    from eguard.evidence.surroundings import authority_here, fleet_database, redactor_here
     from eguard.settings import load_agent_settings, load_operator_settings, load_server_settings
 
     database = fleet_database(load_server_settings())
     target = {"administration": load_operator_settings().api, "server of this endpoint": load_agent_settings().server}
+    target[AUTHORITY] = authority_here()
     if database is not None:
         target["database"] = database.address
     try:
@@ -160,9 +162,11 @@ def _course(name: str, custody: Any, progress: Progress) -> Iterator[Course]:
 def _judged() -> Readiness:
     from eguard.evidence.readiness import RecordFolder, judge_readiness
     from eguard.evidence.signing import Custody
+    from eguard.evidence.surroundings import authority_here
     from eguard.settings import load_evidence_settings
 
-    return judge_readiness(RecordFolder(Custody(load_evidence_settings().evidence_path)), time.time())
+    records = RecordFolder(Custody(load_evidence_settings().evidence_path))
+    return judge_readiness(records, time.time(), authority=authority_here())
 
 
 def _print(found: Readiness) -> None:

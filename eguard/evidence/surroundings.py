@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic_settings import BaseSettings
 
 from eguard.errors import ConfigError
 from eguard.evidence.known_secrets import known_secrets
 from eguard.evidence.redaction import Redactor
-from eguard.evidence.signing import Custody
-from eguard.fleet.database import Database
+from eguard.evidence.signing import Custody, sha256_hex
 from eguard.settings import (
     ServerSettings,
     load_agent_settings,
@@ -22,7 +24,11 @@ from eguard.settings import (
     load_server_settings,
 )
 
+if TYPE_CHECKING:
+    from eguard.fleet.database import Database
+
 _KEYS_VARIABLE = "EGUARD_KEYS"
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def redactor_here(custody: Custody) -> Redactor:
@@ -60,8 +66,30 @@ def _secret_files(settings: list[BaseSettings], custody: Custody) -> Iterator[Pa
             yield from sorted((*place.glob("keys/*.pem"), *place.glob("pki/**/*.pem"), *place.glob("*.token")))
 
 
+def authority_here() -> str:
+    """Return the fingerprint of the authority that this machine's server and agents have; empty if none can be read.
+
+    It is the same on a server and on its endpoints: SHA-256 over the certificates of ``EGUARD_TLS_CA``, in order of
+    their bytes.
+    """
+    try:
+        path = load_agent_settings().tls_ca
+        text = "" if path is None else path.read_text("ascii", "replace")
+        found = b"".join(sorted(ssl.PEM_cert_to_DER_cert(block) for block in _CERTIFICATE.findall(text)))
+    except (ConfigError, OSError, ValueError):
+        return ""
+    return sha256_hex(found) if found else ""
+
+
 def fleet_database(settings: ServerSettings) -> Database | None:
-    """Return the fleet's database; None where neither a server is named nor the embedded one's file is here."""
+    """Return the fleet's database; None where neither a server is named nor the embedded one's file is here.
+
+    Where no server is installed there is no database either.
+    """
+    try:
+        from eguard.fleet.database import Database  # noqa: PLC0415 - an endpoint has no SQL
+    except ModuleNotFoundError:
+        return None
     database = Database(settings.fleet_url)
     if database.is_server or (database.folder is not None and _file_of(settings.fleet_url).is_file()):
         return database

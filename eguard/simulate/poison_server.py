@@ -18,8 +18,8 @@ from eguard.server.principal import SYSTEM
 from eguard.server.services.enrolment_tokens import EnrolmentTokens
 from eguard.settings import ServerSettings
 from eguard.simulate.http_fleet import HttpFleet, ServerAddress
-from eguard.simulate.loop.programs import Service, run_command
 from eguard.simulate.poison_http import Campaign, HttpPoisonSettings, choose_target
+from eguard.simulate.programs import Service, run_command
 
 Progress = Callable[[str, int, int], None]
 

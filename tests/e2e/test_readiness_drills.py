@@ -9,7 +9,7 @@ import pytest
 
 from eguard.evidence.readiness import RecordFolder, judge_readiness
 from eguard.evidence.signing import Custody
-from eguard.simulate.loop.programs import Service, eguard_command, environment, run_command
+from eguard.simulate.programs import Service, eguard_command, environment, run_command
 
 pytestmark = pytest.mark.e2e
 

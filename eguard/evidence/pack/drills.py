@@ -7,6 +7,7 @@ from eguard.evidence.pack.writer import PackWriter
 from eguard.evidence.readiness.gate import judge_readiness
 from eguard.evidence.readiness.records import RecordFolder
 from eguard.evidence.signing import Custody
+from eguard.evidence.surroundings import authority_here
 
 
 def collect_drills(pack: PackWriter, custody: Custody, now: float) -> None:
@@ -18,4 +19,4 @@ def collect_drills(pack: PackWriter, custody: Custody, now: float) -> None:
                 pack.add_clean(section, f"{name}.dsse.json", records.sealed(name))
             except EvidenceError as error:
                 pack.miss(section, f"{name}: {error}")
-        pack.add_json(section, "readiness", judge_readiness(records, now).to_dict())
+        pack.add_json(section, "readiness", judge_readiness(records, now, authority=authority_here()).to_dict())

@@ -10,14 +10,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from eguard.errors import EvidenceError
-from eguard.evidence.readiness.course import Course
+from eguard.evidence.readiness.course import FRESH_SECONDS, Course
 from eguard.fleet.tables import endpoint_agent, endpoint_inventory, policy_assignment
 from eguard.policy import bucket_limit
 
 #: The policy of drills. It governs the one agent that is drilled with, for as long as that takes.
 POLICY: Final = "readiness-drill"
-#: A heartbeat comes every 30 s.
-FRESH_SECONDS: Final = 120.0
 _REASON: Final = "readiness drill"
 
 _agent, _machine = endpoint_agent.c, endpoint_inventory.c

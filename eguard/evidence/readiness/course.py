@@ -16,9 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING, Any, Final
 
 from eguard import __version__
 from eguard.clock import Clock
@@ -26,9 +24,15 @@ from eguard.errors import EvidenceError
 from eguard.evidence.database_values import plain
 from eguard.evidence.redaction import Redactor
 from eguard.evidence.signing import sha256_hex
-from eguard.fleet.database import Database
-from eguard.simulate.loop.programs import eguard_command, environment
+from eguard.simulate.programs import eguard_command, environment
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from eguard.fleet.database import Database
+
+#: A heartbeat comes every 30 s; an agent that missed four is not there.
+FRESH_SECONDS: Final = 120.0
 _COMMAND_SECONDS: Final = 900.0
 _POLL_SECONDS: Final = 0.5
 #: What a command printed beyond this is kept as its digest.

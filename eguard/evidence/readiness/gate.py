@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from eguard import __version__
 from eguard.errors import EvidenceError
@@ -13,6 +13,8 @@ from eguard.evidence.readiness.boxes import BOXES, Box
 from eguard.evidence.readiness.records import RecordFolder
 
 DAY_SECONDS: Final = 86_400.0
+#: Field of a record's target that tells one deployment from another.
+AUTHORITY: Final = "authority"
 #: How far ahead the clock of another machine may be.
 _AHEAD_SECONDS: Final = 300.0
 
@@ -90,30 +92,56 @@ class Readiness:
         }
 
 
-def judge_readiness(records: RecordFolder, now: float, boxes: Sequence[Box] = BOXES) -> Readiness:
-    """Read the records and judge every box at the time `now`, in seconds since the epoch."""
+def judge_readiness(
+    records: RecordFolder, now: float, boxes: Sequence[Box] = BOXES, *, authority: str = ""
+) -> Readiness:
+    """Read the records and judge every box.
+
+    Parameters
+    ----------
+    records : RecordFolder
+        What drills left.
+    now : float
+        Seconds since the epoch.
+    boxes : sequence of Box
+        The manual's.
+    authority : str
+        Fingerprint of the authority of the deployment that is asked about; records of another one do not count. Empty
+        where none is set up: then that cannot be told.
+    """
+    asked = _Asked(now, authority)
     standings = tuple(
-        BoxStanding(box, tuple(_judge(records, drill, box.valid_days, now) for drill in box.drills)) for box in boxes
+        BoxStanding(box, tuple(_judge(records, drill, box.valid_days, asked) for drill in box.drills)) for box in boxes
     )
     return Readiness(datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"), standings)
 
 
-def _judge(records: RecordFolder, drill: str, valid_days: float, now: float) -> DrillStanding:
+class _Asked(NamedTuple):
+    """When, and of which deployment."""
+
+    now: float
+    authority: str
+
+
+def _judge(records: RecordFolder, drill: str, valid_days: float, asked: _Asked) -> DrillStanding:
     try:
         record = records.read(drill)
     except EvidenceError as error:
         return DrillStanding(drill, counts=False, why=f"the record does not count: {error}")
     if record is None:
         return DrillStanding(drill, counts=False, why="it was never run here")
-    why_not = _why_not(record, valid_days, now)
-    age_days = max(now - record["started_at_unix"], 0.0) / DAY_SECONDS
+    why_not = _why_not(record, valid_days, asked)
+    age_days = max(asked.now - record["started_at_unix"], 0.0) / DAY_SECONDS
     passed = f"passed on {record['started_at']}, {age_days:.1f} of {valid_days:g} days ago"
     return DrillStanding(drill, counts=not why_not, why=why_not or passed, record=record)
 
 
-def _why_not(record: dict[str, Any], valid_days: float, now: float) -> str:
+def _why_not(record: dict[str, Any], valid_days: float, asked: _Asked) -> str:
     """Return why a record that holds does not count; nothing if it does."""
-    started = record["started_at_unix"]
+    started, now = record["started_at_unix"], asked.now
+    theirs = record["target"].get(AUTHORITY, "")
+    if asked.authority and theirs and theirs != asked.authority:
+        return f"the drill was of another deployment, whose authority is {theirs[:16]} and not {asked.authority[:16]}"
     if started > now + _AHEAD_SECONDS:
         return f"the record is of the future: {record['started_at']}"
     if now - started > valid_days * DAY_SECONDS:

@@ -25,7 +25,7 @@ from eguard.settings.server import DATABASE_NAME
 from eguard.simulate.drill.behaviour import Behaviours
 from eguard.simulate.http_fleet import HttpFleet, ServerAddress
 from eguard.simulate.loop.course import Step
-from eguard.simulate.loop.programs import Service, run_command
+from eguard.simulate.programs import Service, run_command
 
 Progress = Callable[[str, int, int], None]
 

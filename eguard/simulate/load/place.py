@@ -25,7 +25,7 @@ from eguard.settings import ServerSettings
 from eguard.simulate.load.connection import Target
 from eguard.simulate.load.options import LoadOptions, life_name
 from eguard.simulate.load.wallet import Wallet, new_keys
-from eguard.simulate.loop.programs import Service
+from eguard.simulate.programs import Service
 from eguard.wire.control import Heartbeat
 from eguard.wire.fleet import FleetRow
 

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from eguard.errors import SimulationError
 from eguard.fleet.database import Database
 from eguard.settings.server import DATABASE_NAME
-from eguard.simulate.loop.programs import Service, run_command
+from eguard.simulate.programs import Service, run_command
 
 #: Hosts of the shipped recordings: two offices of one network and one of another.
 DEFAULT_HOSTS: Final = ("workstation6.theshire.local", "workstation5.theshire.local", "acct01.pandalab.com")

@@ -6,8 +6,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from eguard.evidence.readiness.agents import FRESH_SECONDS
-from eguard.evidence.readiness.course import Course, DrillOptions
+from eguard.evidence.readiness.course import FRESH_SECONDS, Course, DrillOptions
 from eguard.fleet.tables import endpoint_agent, endpoint_baseline, endpoint_inventory, fleet_generation
 
 TITLE: Final = "Aggregate now, and follow uploads, seeds and their use by endpoints with live sensors"

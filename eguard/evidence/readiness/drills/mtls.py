@@ -7,12 +7,8 @@ import ssl
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import sqlalchemy as sa
-
-from eguard.evidence.readiness.agents import FRESH_SECONDS
 from eguard.evidence.readiness.course import Course, DrillOptions
 from eguard.evidence.readiness.doctor import examine
-from eguard.fleet.tables import endpoint_agent, endpoint_certificate
 from eguard.settings import load_agent_settings
 
 TITLE: Final = "Check this endpoint's certificate and channel, and try the server without certificate and without TLS"
@@ -30,8 +26,6 @@ _SECONDS: Final = 10.0
 _PATH: Final = "/api/v1/endpoint/policy?revision=0"
 _UNAUTHORIZED: Final = 401
 
-_agent, _certificate = endpoint_agent.c, endpoint_certificate.c
-
 
 def run(course: Course, options: DrillOptions) -> None:  # noqa: ARG001 - every drill is called alike
     """Run the drill."""
@@ -45,7 +39,10 @@ def run(course: Course, options: DrillOptions) -> None:  # noqa: ARG001 - every 
         clear = _ask(http.client.HTTPConnection(*place, timeout=_SECONDS))
         course.check("a request in clear text", clear, "no answer", passed=clear.startswith("no answer"))
     if course.has_database:
-        rows = course.rows("agents heard lately without a valid certificate", _uncertified(course.now()))
+        from eguard.evidence.readiness.fleet_questions import agents_without_certificate  # noqa: PLC0415 - an endpoint has no SQL
+
+        question = agents_without_certificate(course.now())
+        rows = course.rows("agents heard lately without a valid certificate", question)
         course.check("agents without a valid certificate", [row["agent_id"] for row in rows], "none", passed=not rows)
 
 
@@ -65,14 +62,3 @@ def _ask(connection: http.client.HTTPConnection) -> str:
 
 def _is_refused(answer: str) -> bool:
     return answer == f"status {_UNAUTHORIZED}" or (answer.startswith("no answer") and "Timeout" not in answer)
-
-
-def _uncertified(now: float) -> sa.Select[Any]:
-    valid = sa.exists().where(
-        _certificate.agent_id == _agent.agent_id, _certificate.revoked_at.is_(None), _certificate.not_after > now
-    )
-    return (
-        sa.select(_agent.agent_id, _agent.last_heartbeat)
-        .where(_agent.status == "active", _agent.last_heartbeat >= now - FRESH_SECONDS, ~valid)
-        .order_by(_agent.agent_id)
-    )

@@ -11,8 +11,9 @@ import pytest
 
 from eguard.errors import ConfigError, EvidenceError, ServerUnavailableError
 from eguard.evidence.known_secrets import KnownSecret
-from eguard.evidence.pack import Sources, collect_pack, verify_pack
+from eguard.evidence.pack.collect import Sources, collect_pack
 from eguard.evidence.pack.pictures import bare_png
+from eguard.evidence.pack.verify import verify_pack
 from eguard.evidence.pack.writer import PackWriter
 from eguard.evidence.redaction import Redactor
 from eguard.evidence.signing import Custody

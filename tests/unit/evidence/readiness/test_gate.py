@@ -178,6 +178,14 @@ def test_a_record_counts_for_the_version_that_is_installed(records, monkeypatch)
     assert "and this is 9.9.9" in why(records)
 
 
+def test_a_record_of_another_deployment_does_not_count(records):
+    records.write("kill-switch", record(target={"authority": "a" * 64}))
+    for authority, is_ticked in (("a" * 64, True), ("b" * 64, False), ("", True)):
+        assert judge_readiness(records, NOW, BOX, authority=authority).is_ready is is_ticked
+    records.write("kill-switch", record(target={"authority": ""}))
+    assert judge_readiness(records, NOW, BOX, authority="b" * 64).is_ready
+
+
 def test_a_box_of_two_drills_needs_both(records):
     boxes = (Box("Rollback", ("kill-switch", "runbook"), 90.0),)
     assert not judge_readiness(records, NOW, boxes).is_ready
