@@ -24,11 +24,9 @@ def collect_software(pack: PackWriter, database: Database | None) -> None:
         described = [each.metadata for each in distributions()]  # read from a file each time
         packages = {each["Name"].lower(): each["Version"] for each in described if each["Name"]}
         machine = {"system": platform.platform(), "processor": platform.machine(), "python": platform.python_version()}
-        pack.add_json(
-            section,
-            "software",
-            {"eguard": __version__, "machine": machine, "packages": dict(sorted(packages.items()))},
-        )
+        # Not as a mapping: a package may be called as a secret is, and its version would be taken for it.
+        listed = [{"package": name, "version": version} for name, version in sorted(packages.items())]
+        pack.add_json(section, "software", {"eguard": __version__, "machine": machine, "packages": listed})
         if database is not None:
             with database.read() as connection:
                 pack.add_json(section, "agents", ask(connection, _AGENTS, "what agents run"))

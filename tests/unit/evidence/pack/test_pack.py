@@ -5,6 +5,7 @@ import os
 import shutil
 import struct
 import zlib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,12 @@ def test_rows_answers_and_counted_phrases_are_what_the_sources_said(pack):
     phrases = json.loads((pack / "logs" / "phrases.json").read_text())
     assert phrases["agent.log"]["uploaded baseline profile batch"] == 2
     assert json.loads((pack / "drills" / "readiness.json").read_text())["ready"] is False
+
+
+def test_every_package_has_its_version_whatever_it_is_called(pack):
+    packages = json.loads((pack / "versions" / "software.json").read_text())["packages"]
+    assert {"package": "asttokens", "version": version("asttokens")} in packages
+    assert "[redacted]" not in json.dumps(packages)
 
 
 def test_the_readable_manifest_is_the_signed_one(pack):
