@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -104,9 +106,15 @@ def drill(
     custody = Custody(load_evidence_settings().evidence_path)
     custody.signer()
     options = DrillOptions(agent, policy, pack, wait, load_server_settings().aggregation_min_agents)
+    records = RecordFolder(custody)
+    signal.signal(signal.SIGTERM, _leave)
     with progress_bar(quiet=as_json) as progress, _course(name, custody, progress) as course:
-        record = run_drill(course, options)
-    path = RecordFolder(custody).write(name, record)
+        try:
+            record = run_drill(course, options)
+        except (KeyboardInterrupt, SystemExit):
+            records.write(name, course.record("it was interrupted"))
+            raise
+    path = records.write(name, record)
     if as_json:
         print_json({"record": str(path), **record})
     else:
@@ -137,6 +145,11 @@ def show(
         print_json({"record": str(records.path_of(name)), **record})
     else:
         _print_record(record, records.path_of(name))
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """End as on a signal of the terminal, so that an agent is given back before."""
+    raise SystemExit(128 + number)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from eguard.errors import EvidenceError
 from eguard.evidence.pack.writer import PackWriter
 from eguard.evidence.readiness.gate import judge_readiness
+from eguard.evidence.readiness.page import readiness_page
 from eguard.evidence.readiness.records import RecordFolder
 from eguard.evidence.signing import Custody
 from eguard.evidence.surroundings import authority_here
@@ -19,4 +20,6 @@ def collect_drills(pack: PackWriter, custody: Custody, now: float) -> None:
                 pack.add_clean(section, f"{name}.dsse.json", records.sealed(name))
             except EvidenceError as error:
                 pack.miss(section, f"{name}: {error}")
-        pack.add_json(section, "readiness", judge_readiness(records, now, authority=authority_here()).to_dict())
+        found = judge_readiness(records, now, authority=authority_here())
+        pack.add_json(section, "readiness", found.to_dict())
+        pack.add_text(section, "readiness.html", readiness_page(found))
