@@ -22,9 +22,6 @@ def fleet(tmp_path_factory):
         "EGUARD_SERVER_STATE_PATH": str(folder / "server"),
         "EGUARD_AGENT_LISTEN": "127.0.0.1:0",
         "EGUARD_ADMIN_LISTEN": "127.0.0.1:0",
-        "EGUARD_AGGREGATION_MIN_AGENTS": "1",
-        "EGUARD_AGGREGATION_MAX_COLLUDERS": "0",
-        "EGUARD_AGGREGATION_MIN_AGENT_AGE_SECONDS": "0",
     }
     run_command(["server", "pki", "init", "--name", "127.0.0.1", "--json"], server)
     serving = Service("the server", ["server", "run"], server, folder / "server.log")
@@ -41,13 +38,10 @@ def fleet(tmp_path_factory):
             "EGUARD_SERVER": f"https://127.0.0.1:{said['agent_port']}",
             "EGUARD_SENSOR": "psutil",
             "EGUARD_HEARTBEAT_SECONDS": "1",
-            "EGUARD_BASELINE_UPLOAD_SECONDS": "1",
-            "EGUARD_FLEET_SEED_SECONDS": "1",
-            "EGUARD_SETTLE_SECONDS": "1",
         }
         run_command(["agent", "enroll", "--ca", str(authority), "--token-file", str(entry)], agent)
         running.append(Service("the agent", ["agent", "run"], agent, folder / "web-1.log"))
-        running[-1].wait_for("uploaded baseline profile batch", 120.0)
+        running[-1].wait_for("applied policy")
         yield {
             **server,
             "EGUARD_API": f"https://127.0.0.1:{said['admin_port']}",
@@ -76,25 +70,27 @@ def eguard(fleet, *arguments):
     return done.returncode, json.loads(done.stdout)
 
 
-def ticked(fleet):
+def counting(fleet):
     found = judge_readiness(RecordFolder(Custody(Path(fleet["EGUARD_EVIDENCE_PATH"]))), time.time())
-    return {drill.drill for box in found.boxes if box.is_ticked for drill in box.drills}
+    return {drill.drill for box in found.boxes for drill in box.drills if drill.counts}
 
 
 def test_drills_on_a_real_agent_tick_their_boxes_and_lie_in_a_pack_that_verifies(fleet):
-    code, loop = eguard(fleet, "readiness", "drill", "loop", "--wait", "120")
-    assert (code, loop["passed"], loop["error"]) == (0, True, ""), loop["checks"]
-    (row,) = loop["observed"][0]["rows"]
-    assert (row["agent_id"], row["sensor"]) == ("web-1", "psutil")
+    code, loop = eguard(fleet, "readiness", "drill", "loop", "--wait", "0")
+    # The agent has only begun: every question is answered, and the answer is no.
+    assert (code, loop["passed"], loop["error"]) == (1, False, "")
+    assert [each["exit_code"] for each in loop["commands"]] == [0, 0]
     code, switch = eguard(fleet, "readiness", "drill", "kill-switch", "--agent", "web-1")
     assert (code, switch["passed"], switch["error"]) == (0, True, ""), switch["checks"]
     assert [each["command"].split()[2] for each in switch["commands"]] == [
         *("show", "create", "assign", "kill", "show", "resume", "withdraw")
     ]
+    code, back = eguard(fleet, "readiness", "drill", "rollback")
+    assert (code, back["passed"], back["error"]) == (0, True, ""), back["checks"]
     code, gate = eguard(fleet, "readiness", "--html", "readiness.html")
     assert (code, gate["ready"]) == (1, False)
-    assert [drill["drill"] for box in gate["boxes"] if box["ticked"] for drill in box["drills"]] == [
-        *("loop", "kill-switch")
+    assert [drill["drill"] for box in gate["boxes"] for drill in box["drills"] if drill["counts"]] == [
+        *("kill-switch", "rollback")
     ]
     folder = Path(fleet["FLEET_FOLDER"])
     assert "NOT READY" in (folder / "readiness.html").read_text()
@@ -106,8 +102,9 @@ def test_drills_on_a_real_agent_tick_their_boxes_and_lie_in_a_pack_that_verifies
     secret = (folder / "operator.token").read_bytes().strip()
     assert [path for path in (folder / "pack").rglob("*") if path.is_file() and secret in path.read_bytes()] == []
 
+    assert counting(fleet) == {"kill-switch", "rollback"}
     Path(switch["record"]).unlink()
-    assert ticked(fleet) == {"loop"}
-    altered = Path(loop["record"])
+    assert counting(fleet) == {"rollback"}
+    altered = Path(back["record"])
     altered.write_bytes(altered.read_bytes().replace(b"A", b"B", 1))
-    assert ticked(fleet) == set()
+    assert counting(fleet) == set()
