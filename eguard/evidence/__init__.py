@@ -1,1 +1,1 @@
-"""Executed notebooks and evidence reports."""
+"""Executed notebooks, evidence packs, and the readiness gate."""
