@@ -20,8 +20,14 @@ from eguard.agent.control.redaction import TELLING_NAME
 
 #: A shorter value stands by chance in half of all texts; where it follows a name or a colon, its place gives it away.
 MIN_CHARACTERS: Final = 6
-#: Words that are no secret even where somebody made one of them a password: replacing them would ruin every text.
-_COMMON: Final = frozenset({"eguard", "password", "secret", "[redacted]", "localhost"})
+#: Words that are not looked for even where somebody made one of them a password: they stand in every pack.
+# fmt: off
+_COMMON: Final = frozenset({
+    "[redacted]", "absent", "collected", "commands", "digest", "drills", "eguard", "evidence", "localhost", "manifest",
+    "missing", "notebooks", "partial", "password", "policy", "predicate", "predicatetype", "present", "readiness",
+    "screenshots", "secret", "sections", "server", "settings", "sha256", "statement", "subject", "versions",
+})
+# fmt: on
 _NAME: Final = re.compile(rf"(?i){TELLING_NAME}|.*(?:_auth|_key|cookie)")
 _ABOUT: Final = re.compile(r"(?i).*_(?:file|path|dir|id|url_scheme)")
 _USERINFO: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/@]*:(?P<password>[^\s/]+)@")

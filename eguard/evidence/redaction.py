@@ -36,6 +36,9 @@ _NEVER: Final = (
     ("a token of GitHub", re.compile(rb"\b(?:gh[pousr]_[A-Za-z0-9]{20}|github_pat_\w{20})")),
 )
 _SHORTEST_ENCODED: Final = 8
+#: Names of fields and words come again in every line of a log; they are gone through once.
+_SHORT_CHARACTERS: Final = 64
+_MOST_SHORT: Final = 20_000
 _NAMING_FIELDS: Final = ("name", "variable", "key")
 
 
@@ -69,11 +72,16 @@ class Redactor:
         # The longest first: a password stands inside its own encoded form only by chance, but a token inside a header.
         self._forms = sorted(forms.items(), key=lambda item: (-len(item[0]), item[0]))
         self.replaced = 0
+        self._short: dict[str, str] = {}
 
     def text(self, text: str) -> str:
         """Return a text without secrets."""
-        clean = self._without_known(self.without_keys(text))
-        clean = "".join(without_secrets(part) for part in _parts(clean))
+        clean = self._short.get(text)
+        if clean is None:
+            clean = self._without_known(self.without_keys(text))
+            clean = "".join(without_secrets(part) for part in _parts(clean))
+            if len(text) <= _SHORT_CHARACTERS and len(self._short) < _MOST_SHORT:
+                self._short[text] = clean
         self.replaced += clean != text
         return clean
 
