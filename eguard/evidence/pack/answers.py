@@ -27,3 +27,4 @@ def collect_answers(pack: PackWriter, ask: Ask | None, why_not: str = "") -> Non
                 pack.miss(section, f"GET {row['path']}: {error}")
                 continue
             pack.add_json(section, row["name"], {"request": f"GET {row['path']}", "query": query, "answer": answer})
+        section.notes.append("only GETs are asked; what POSTs did is in the audit log, in policy/ and in the drills")

@@ -16,6 +16,7 @@ from eguard.evidence.tables import load_table
 #: Of a longer log the end is taken.
 MAX_BYTES: Final = 8 << 20
 _JOURNAL_SECONDS: Final = 60.0
+_MOST_LINES: Final = "--lines=50000"
 
 
 def collect_logs(pack: PackWriter, files: Sequence[Path], journal_since: str = "") -> None:
@@ -76,7 +77,7 @@ def _journal(unit: str, since: str) -> str:
     program = shutil.which("journalctl")
     if program is None:
         return ""
-    command = [program, "--no-pager", "--quiet", "--output=cat", f"--unit={unit}", f"--since={since}"]
+    command = [program, "--no-pager", "--quiet", "--output=cat", f"--unit={unit}", f"--since={since}", _MOST_LINES]
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=_JOURNAL_SECONDS)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
