@@ -65,7 +65,13 @@ def known_secrets(
     found = [*_of_environment(environment), *_of_settings(settings)]
     for path in files:
         found += _of_file(path)
-    return [each for each in dict.fromkeys(found) if _is_worth(each.value)]
+    shown = (KnownSecret(each.origin, _as_shown(each.value)) for each in found)
+    return [each for each in dict.fromkeys(shown) if _is_worth(each.value)]
+
+
+def _as_shown(value: str) -> str:
+    """Return a value as texts show it: bytes that are no UTF-8 are replaced there."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _is_worth(value: str) -> bool:

@@ -65,12 +65,12 @@ def _take(pack: PackWriter, section: Section, path: Path, name: str) -> None:
     if path.suffix in {".json", ".ipynb"}:
         try:
             value = json.loads(text)
-        except ValueError:
+            clean = pack.redactor.value(value)
+        except (ValueError, RecursionError):
             pack.add_text(section, name, text)
             return
-        clean = pack.redactor.value(value)
         if clean != value:
             text = json.dumps(clean, indent=1, ensure_ascii=False) + "\n"
-        pack.add_clean(section, name, text.encode())
+        pack.add_clean(section, name, text.encode("utf-8", "backslashreplace"))
         return
     pack.add_text(section, name, text)

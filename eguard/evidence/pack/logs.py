@@ -53,12 +53,10 @@ def _clean(redactor: Redactor, lines: Iterable[str]) -> Iterable[str]:
     for line in lines:
         try:
             value: Any = json.loads(line) if line.startswith("{") else None
-        except ValueError:
-            value = None
-        if isinstance(value, dict):
-            yield json.dumps(redactor.value(value), ensure_ascii=False) + "\n"
-        else:
-            yield redactor.text(line)
+            clean = json.dumps(redactor.value(value), ensure_ascii=False) if isinstance(value, dict) else ""
+        except (ValueError, RecursionError):  # no JSON, or deeper than anything that eGuard writes
+            clean = ""
+        yield f"{clean}\n" if clean else redactor.text(line)
 
 
 def _end_of(path: Path, section: Section) -> str:

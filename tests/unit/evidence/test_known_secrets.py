@@ -1,11 +1,14 @@
 """What is known to be secret: by names of variables, in addresses, in settings, in files."""
 
+import os
+
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import SecretStr
 
 from eguard.bundle.keys import make_signer
 from eguard.evidence.known_secrets import known_secrets
+from eguard.evidence.redaction import Redactor
 from eguard.settings import OperatorSettings, ServerSettings
 
 
@@ -63,3 +66,9 @@ def test_keys_and_token_files_are_known(tmp_path):
 def test_a_certificate_is_no_secret(tmp_path):
     (tmp_path / "c.pem").write_text("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
     assert values({}, files=[tmp_path / "c.pem"]) == set()
+
+
+def test_bytes_that_are_no_text_are_known_as_logs_show_them(monkeypatch):
+    monkeypatch.setenv("DB_PASSWORD", b"pass\xff\xfeword".decode("utf-8", "surrogateescape"))
+    redactor = Redactor(known_secrets(os.environ))
+    assert redactor.text(b"with pass\xff\xfeword in".decode("utf-8", "replace")) == "with [redacted] in"

@@ -36,3 +36,12 @@ def test_a_log_that_is_not_there_is_named_and_the_others_are_kept(tmp_path):
     assert section.state == "partial"
     assert "none.log: No such file" in section.missing[0]
     assert sorted(texts) == ["b.log", "phrases.json"]
+
+
+def test_lines_of_any_depth_and_any_characters_are_kept(tmp_path):
+    log = tmp_path / "a.log"
+    deep = '{"a":' * 5000 + '"--password hunter22"' + "}" * 5000
+    log.write_text(deep + '\n{"name": "\\ud800", "token": "hunter22"}\n{"a": NaN}\n')
+    _, texts = collected(tmp_path, log)
+    lines = texts["a.log"].splitlines()
+    assert (len(lines), "hunter22" in texts["a.log"]) == (3, False)
