@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from eguard.agent.bundle_status import NewBundle
 from eguard.agent.bundle_watch import BundleWatch
+from eguard.agent.calibration import CalibrationKeeper
 from eguard.agent.clock_watch import ClockWatch
 from eguard.agent.control.exchange import Exchange
 from eguard.agent.learning import BaselineKeeper
@@ -28,8 +29,10 @@ from eguard.agent.shadow import ShadowScorer
 from eguard.agent.timers import Timers
 from eguard.baseline.profile import ProfileTable
 from eguard.clock import Clock, SystemClock
+from eguard.detection.content import LoadedContent
 from eguard.detection.engine import Engine
 from eguard.detection.layer_stage import LayerStage
+from eguard.detection.recalibration import recalibrate
 from eguard.events import N_EVENT_CLASSES, EventBatch
 
 #: Longest wait for an event. Whatever is due is at most this late.
@@ -87,6 +90,10 @@ class AgentRuntime:
         Called every ten seconds with this runtime, to tell the outside how it stands.
     exchange : Exchange, optional
         Work that the control plane's threads want done between two batches.
+    calibration : CalibrationKeeper, optional
+        Where a sample of scored events goes, and what the thresholds of a model that is loaded are set anew from.
+    calibration_seconds : float
+        How long one sample is drawn from.
     """
 
     def __init__(
@@ -103,6 +110,8 @@ class AgentRuntime:
         make_stage: Callable[[Engine], LayerStage] | None = None,
         publish: Callable[[AgentRuntime], object] = lambda _: None,
         exchange: Exchange | None = None,
+        calibration: CalibrationKeeper | None = None,
+        calibration_seconds: float = 3600.0,
     ) -> None:
         self.engine = engine
         self.sensing = sensing
@@ -112,6 +121,7 @@ class AgentRuntime:
         self.totals = Totals()
         self.bundle: NewBundle | None = None
         self.shadow: ShadowScorer | None = None
+        self.calibration = calibration
         self._clock = clock
         self._watch = ClockWatch(clock)
         self._settle_seconds = settle_seconds
@@ -123,6 +133,8 @@ class AgentRuntime:
         self.timers = Timers(clock)
         self.timers.every("settle", SETTLE_SECONDS, self._settle)
         self.timers.every("baseline status", STATUS_SECONDS, self._check_status)
+        if calibration is not None:
+            self.timers.every("calibration sample", calibration_seconds, self._close_sample)
         # The outside looks at the machine's time, whatever time the events are on.
         self._publishing = Timers(SystemClock())
         self._publishing.every("publish status", STATUS_SECONDS, lambda: publish(self))
@@ -176,7 +188,7 @@ class AgentRuntime:
 
     def use(self, bundle: NewBundle) -> None:
         """Put a bundle's content, and its classifier if it may be used, in the place of the present ones."""
-        content = bundle.content
+        content = self._recalibrated(bundle.content)
         is_usable = bundle.manifest.promoted or self._allow_unpromoted
         self.engine.swap(
             content.detection, content.model if is_usable else None, content.gate if is_usable else None
@@ -210,6 +222,8 @@ class AgentRuntime:
         output = self.engine.process(batch)
         if self.shadow is not None:
             self.shadow.observe(output, self.engine.loaded)
+        if self.calibration is not None:
+            self.calibration.observe(output, self.engine.loaded)
         self.outlet.give(output.alerts)
         self.baseline.learned(output)
         totals = self.totals
@@ -229,6 +243,21 @@ class AgentRuntime:
         self.engine.windows.serials[:] = serials
         if self._make_stage is not None:
             self.engine.stage = self._make_stage(self.engine)
+
+    def _recalibrated(self, content: LoadedContent) -> LoadedContent:
+        """Score what this host has kept with the model that comes, and set its thresholds anew from that."""
+        if self.calibration is None or not len(self.calibration):
+            return content
+        gate = recalibrate(content.gate, content.model, self.calibration.rows())
+        own = sorted(name for name, group in gate.groups.items() if group is not content.gate.groups.get(name))
+        _log.info("recalibrated", model_version=content.model_version, events=len(self.calibration), groups=own)
+        return replace(content, gate=gate)
+
+    def _close_sample(self) -> None:
+        """Keep this hour's sample, and let the next one begin with a random sample of all events, too."""
+        assert self.calibration is not None
+        self.calibration.close_sample()
+        self.engine.reservoir.reset()
 
     def _settle(self) -> None:
         self._learn_open_windows(self._clock.now() - self._settle_seconds)
@@ -256,6 +285,8 @@ class AgentRuntime:
             self.use(bundle)
         wanted = self.bundles.shadow
         if (None if wanted is None else wanted.digest) != (None if self.shadow is None else self.shadow.digest):
-            self.shadow = None if wanted is None else ShadowScorer(wanted)
+            self.shadow = (
+                None if wanted is None else ShadowScorer(replace(wanted, content=self._recalibrated(wanted.content)))
+            )
             give_back_memory()
             _log.info("shadow scoring", digest="" if wanted is None else wanted.digest, is_on=wanted is not None)

@@ -14,11 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import structlog
 
 from eguard.agent.buffer import AlertBuffer
 from eguard.agent.bundle_watch import BundleWatch
 from eguard.agent.bundles import BundleKeeper
+from eguard.agent.calibration import FILE_NAME as CALIBRATION_NAME
+from eguard.agent.calibration import CalibrationKeeper
 from eguard.agent.candidate_part import Part, part_of, take_no_part
 from eguard.agent.control.bundle_fetcher import ControlFetcher
 from eguard.agent.control.enrolment_files import BUNDLE_ROOT_NAME, with_enrolment
@@ -160,6 +163,13 @@ def run_agent(
             make_stage=lambda engine: make_stage(engine, options, settings.detection_shards),
             publish=status.publish,
             exchange=control.exchange if control is not None else None,
+            calibration=CalibrationKeeper(
+                settings.state_path / CALIBRATION_NAME,
+                settings.calibration_events,
+                np.random.default_rng(),
+                f"{settings.agent_id}\x1f{baseline.store.incarnation}",
+            ),
+            calibration_seconds=settings.calibration_seconds,
         )
         opened.callback(runtime.sensing.close)
         box = VerdictBox(settings.state_path / VERDICTS_NAME)

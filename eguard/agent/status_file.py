@@ -109,6 +109,7 @@ class StatusFile:
             "baseline": _baseline(runtime),
             "bundle": _bundle(runtime),
             "buffer": _buffer(runtime),
+            "calibration": None if runtime.calibration is None else runtime.calibration.describe(),
             "control": self.control(),
             "clock_steps": totals.clock_steps,
             "duties_failed": dict(sorted(runtime.timers.failures.items())),

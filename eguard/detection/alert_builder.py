@@ -69,6 +69,7 @@ class AlertBuilder:
         self,
         candidates: Candidates,
         scored: Scores,
+        confidence: NDArray[np.int8],
         *,
         content: DetectionContent,
         is_learning: NDArray[np.bool_],
@@ -82,6 +83,8 @@ class AlertBuilder:
             Candidates of a batch.
         scored : Scores
             Their feature rows and scores.
+        confidence : ndarray of shape (n,)
+            Of each candidate (`confidence_of`); one without any gives no alert.
         content : DetectionContent
             What they were detected with.
         is_learning : ndarray of bool, shape (n,)
@@ -89,7 +92,6 @@ class AlertBuilder:
         baseline_version : int
             Fleet generation whose seeds the baseline holds.
         """
-        confidence = confidence_of(candidates, scored.decision)
         rows = np.flatnonzero(confidence > Confidence.NONE)
         if not len(rows):
             return []

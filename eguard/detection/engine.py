@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from eguard.baseline.profile import ProfileTable
 from eguard.baseline.slots import KeyColumns
 from eguard.detection.alert import Alert, BeaconEvidence
-from eguard.detection.alert_builder import AlertBuilder, Scores
+from eguard.detection.alert_builder import AlertBuilder, Scores, confidence_of
 from eguard.detection.candidates import Candidates, gather, recall_matches
+from eguard.detection.confidence import Confidence
 from eguard.detection.context import AlertContext
 from eguard.detection.destinations import ContactFindings, DestinationHistory
 from eguard.detection.engine_options import EngineOptions
@@ -72,7 +73,7 @@ class EngineOutput:
     """What a batch of n events gave: k candidates with their rows, the alerts, the windows that closed.
 
     `features` has shape (k, 43); `scores` and `p_values` have shape (k,), or are None without a model or a gate.
-    `slots`, shape (n,), are those of the events' process keys.
+    `slots`, shape (n,), are those of the events' process keys; `alert_rows` says which candidate each alert is of.
     """
 
     candidates: Candidates
@@ -85,6 +86,7 @@ class EngineOutput:
     hits: LayerHits
     contacts: ContactFindings
     slots: NDArray[np.intp]
+    alert_rows: NDArray[np.intp]
 
     @property
     def beacon_alarms(self) -> list[tuple[int, BeaconEvidence]]:
@@ -253,9 +255,11 @@ class Engine:
         if len(batch):
             tree = candidates.tree
             self.tree_tally.count(float(batch.time_unix[-1]), tree.started_roots, tree.root, scored)
+        confidence = confidence_of(candidates, scored.decision)
         alerts = self._alerts.build(
             candidates,
             scored,
+            confidence,
             content=loaded.content,
             is_learning=self._is_learning(candidates.batch.time_unix),
             baseline_version=self.profiles.seeds.generation,
@@ -271,6 +275,7 @@ class Engine:
             hits=stage.hits,
             contacts=findings,
             slots=slots,
+            alert_rows=np.flatnonzero(confidence > Confidence.NONE),
         )
 
     def _slots(self, batch: EventBatch) -> NDArray[np.intp]:

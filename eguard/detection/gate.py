@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from eguard.detection.beacon_calibration import BeaconCalibration
 from eguard.errors import EstimatorInputError, ModelError
-from eguard.estimators.conformal import conformal_p_values
+from eguard.estimators.conformal import GUARANTEES, Guarantee, conformal_p_values
 from eguard.events.model import EventClass
 
 CALIBRATION_FORMAT: Final = 1
@@ -59,6 +59,8 @@ class ConformalGate:
         The model whose scores these are.
     beacon : BeaconCalibration, optional
         Threshold of the beacon score, which is no model's.
+    guarantee : {"marginal", "pac"}
+        What the thresholds promise (`eguard.estimators.conformal.conformal_threshold`).
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class ConformalGate:
         alpha: float,
         model_digest: str,
         beacon: BeaconCalibration | None = None,
+        guarantee: Guarantee = "marginal",
     ) -> None:
         if POOLED not in groups:
             raise ModelError("the calibration has no pooled group")
@@ -74,6 +77,7 @@ class ConformalGate:
         self.model_digest = model_digest
         self.groups = dict(groups)
         self.beacon = beacon
+        self.guarantee: Guarantee = guarantee
 
     @classmethod
     def from_json(cls, value: Any, *, model_digest: str) -> ConformalGate:
@@ -93,6 +97,7 @@ class ConformalGate:
             alpha = float(value["alpha"])
             groups = {str(name): _read_group(str(name), group) for name, group in value["groups"].items()}
             beacon = BeaconCalibration.from_json(value["beacon"]) if "beacon" in value else None
+            guarantee = value.get("guarantee", "marginal")
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ModelError(f"the calibration cannot be read: {error!r}") from error
         if owner != model_digest:
@@ -104,7 +109,9 @@ class ConformalGate:
             )
         if not 0.0 < alpha < 0.5:
             raise ModelError(f"the calibration's alpha is {alpha}, not in (0, 0.5)")
-        return cls(groups, alpha, owner, beacon)
+        if guarantee not in GUARANTEES:
+            raise ModelError(f"the calibration promises {guarantee!r}, which this version does not know")
+        return cls(groups, alpha, owner, beacon, guarantee)
 
     def status(self, event_class: int) -> str:
         """Return the status of the threshold that applies to an event class."""

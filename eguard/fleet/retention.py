@@ -138,7 +138,7 @@ def _sweeps(now: float, retention: Retention) -> list[_Sweep]:
     return [
         _Sweep("alerts", event.received_at, alerts, is_alert),
         _expired_baselines(now),
-        _Sweep("calibration", calibration_sample.c.observed_at, calibration, sa.true()),
+        _Sweep("calibration", calibration_sample.c.received_at, calibration, sa.true()),
         _Sweep("events", event.received_at, events, sa.not_(is_alert)),
         _Sweep("health", fleet_health.c.computed_at, health, sa.true()),
         _Sweep("incidents", incident.c.last_at, alerts, sa.true()),

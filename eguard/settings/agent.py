@@ -122,6 +122,12 @@ class AgentSettings(BaseSettings):
         3600.0, gt=0, description="Seconds between two reports of what machine this is; a change goes within a minute."
     )
     telemetry_seconds: Number = Field(5.0, gt=0, description="Seconds between two looks for alerts that wait.")
+    calibration_events: WholeNumber = Field(
+        16, ge=0, le=100, description="Scored events of each sample that thresholds are calibrated on; 0 draws none."
+    )
+    calibration_seconds: Number = Field(
+        3600.0, gt=0, description="Seconds of events that one such sample is drawn from, and between two uploads."
+    )
     do_not_collect: NameList = Field(
         (),
         description="Patterns of programs whose command lines stay on this machine, such as vault, */gpg or "

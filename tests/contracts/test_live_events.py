@@ -1,15 +1,11 @@
 """What a nightly run takes from the fleet's database, on SQLite and on MariaDB."""
 
-import json
-
 import numpy as np
 import pytest
-import sqlalchemy as sa
 from live_fleet import DAY, PastFleet, agent_row, event_row, feedback_row, fill
 
-from eguard.detection.feature_contract import FEATURE_NAMES, contract_sha256
-from eguard.fleet.tables import calibration_sample
-from eguard.mlops.live_events import Window, read_calibration_samples, read_live_events
+from eguard.detection.feature_contract import FEATURE_NAMES
+from eguard.mlops.live_events import Window, read_live_events
 
 NOW = 1_772_000_000.0
 ROW = np.linspace(0.0, 1.0, len(FEATURE_NAMES))
@@ -95,16 +91,3 @@ def test_an_empty_day_is_no_error(migrated_database_url):
     live = read_live_events(database, Window(NOW, DAY, 100))
     assert (len(live), live.n_window, live.verdicts) == (0, 0, [])
     database.dispose()
-
-
-def test_calibration_samples_of_another_contract_are_counted_and_left_out(database):
-    sample = {"agent_id": "a1", "event_class": "file_open", "observed_at": NOW - 5.0}
-    rows = [
-        {"sample_id": "s1", "features": ROW.tolist(), "contract_hash": contract_sha256(), **sample},
-        {"sample_id": "s2", "features": ROW.tolist(), "contract_hash": "0" * 64, **sample},
-    ]
-    with database.write() as connection:
-        connection.execute(sa.insert(calibration_sample), rows)
-    samples, left_out = read_calibration_samples(database, Window(NOW, DAY, 100))
-    assert ([sample["sample_id"] for sample in samples], left_out) == (["s1"], 1)
-    assert json.dumps(samples[0]["network"]) == '"office"'

@@ -132,7 +132,9 @@ def test_every_kind_has_its_age_and_verdicts_none(database):
                 "event_class": "login",
                 "features": [],
                 "contract_hash": "",
-                "observed_at": NOW - days * DAY,
+                "observed_at": NOW,
+                "received_at": NOW - days * DAY,
+                "signal": "",
             }
             for days in (29, 31)
         ],

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from eguard.agent.buffer import BufferedAlert
+from eguard.agent.calibration import KeptEvent
 from eguard.agent.control.exchange import Exchange
 from eguard.baseline.facts import BaselineStatus
 from eguard.baseline.lifecycle import BaselineMode
@@ -221,6 +223,24 @@ class RuntimeDesk:
             They still wait.
         """
         self._exchange.ask(lambda: self._runtime.outlet.arrived(sequences))
+
+    def waiting_samples(self, limit: int) -> Sequence[KeptEvent]:
+        """Return copies of the calibration samples that have waited longest."""
+
+        def look() -> list[KeptEvent]:
+            keeper = self._runtime.calibration
+            return [] if keeper is None else [replace(event) for event in keeper.waiting(limit)]
+
+        return self._exchange.ask(look)
+
+    def samples_arrived(self, sample_ids: Sequence[str]) -> None:
+        """Send these calibration samples no more."""
+
+        def note() -> None:
+            if self._runtime.calibration is not None:
+                self._runtime.calibration.arrived(frozenset(sample_ids))
+
+        self._exchange.ask(note)
 
     def sensor_name(self) -> str:
         """Return what watches the machine."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
+from eguard.agent.control.calibration import CalibrationUploader
 from eguard.agent.control.client import ControlClient
 from eguard.agent.control.commands import CommandRunner, Isolation
 from eguard.agent.control.credentials import TlsFiles
@@ -199,6 +200,10 @@ class ControlPlane:
             is_stopping=lambda: bulk.is_stopping,
         )
 
+        calibration = CalibrationUploader(
+            self.client, desk, agent_id=settings.agent_id, is_stopping=lambda: bulk.is_stopping
+        )
+
         def look_for_backlog() -> None:
             if uploads.is_backlog():
                 bulk.wake("baseline upload")
@@ -207,7 +212,9 @@ class ControlPlane:
         bulk.every("baseline upload", settings.baseline_upload_seconds, uploads.upload)
         bulk.every("baseline backlog", BACKLOG_LOOK_SECONDS, look_for_backlog)
         bulk.every("fleet seeds", settings.fleet_seed_seconds, seeds.fetch)
-        self._described |= {"uploads": uploads, "seeds": seeds, "telemetry": telemetry}
+        if settings.calibration_events:
+            bulk.every("calibration", settings.calibration_seconds, calibration.upload)
+        self._described |= {"uploads": uploads, "seeds": seeds, "telemetry": telemetry, "calibration": calibration}
 
     def _policy_changed(self) -> None:
         """Look for seeds soon after what is allowed changed; not the whole fleet in the same second."""

@@ -58,6 +58,8 @@ alert_feedback = sa.Table(
     sa.Column("created_at", UtcTime, nullable=False, index=True),
 )
 
+#: Uniform samples of scored events, as agents draw them. `event_id` is the alert that one gave, `signal` what counts as
+#: its rule; `score` is what the model of `model_digest` said. Features do not depend on a model, but for two columns.
 calibration_sample = sa.Table(
     "calibration_sample",
     metadata,
@@ -66,5 +68,11 @@ calibration_sample = sa.Table(
     sa.Column("event_class", sa.String(32), nullable=False),
     sa.Column("features", sa.JSON, nullable=False),
     sa.Column("contract_hash", sa.String(64), nullable=False),
-    sa.Column("observed_at", UtcTime, nullable=False, index=True),
+    sa.Column("observed_at", UtcTime, nullable=False),
+    sa.Column("received_at", UtcTime, nullable=False, index=True),
+    sa.Column("signal", exact_text(255), nullable=False),
+    sa.Column("score", sa.Double),
+    sa.Column("model_digest", sa.String(64)),
+    sa.Column("event_id", exact_text(128)),
+    sa.Index(None, "agent_id", "received_at"),
 )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -13,11 +12,11 @@ from eguard.detection.suppression import Suppressor
 from eguard.fleet.database import Database
 from eguard.fleet.tables import calibration_sample, endpoint_agent, endpoint_event
 from eguard.server.services.alert_rows import ReadAlert, event_row, read_alert
+from eguard.server.services.calibration_samples import store_samples
 from eguard.server.services.incidents import Grouping
 from eguard.server.services.whitelist import entries_for
 from eguard.wire.telemetry import (
     CalibrationBatch,
-    CalibrationSample,
     TelemetryAnswer,
     TelemetryBatch,
     TelemetryRejection,
@@ -25,7 +24,6 @@ from eguard.wire.telemetry import (
 
 #: Ids asked for at once; SQLite takes 32,766 values in a statement, MariaDB more.
 _IDS_A_QUERY: Final = 1000
-_HEXADECIMAL: Final = frozenset("0123456789abcdef")
 
 
 class Events:
@@ -94,14 +92,24 @@ class Events:
     def take_samples(self, agent_id: str, batch: CalibrationBatch) -> TelemetryAnswer:
         """Store the calibration samples of a batch; one that is there already is a duplicate.
 
+        Returns
+        -------
+        TelemetryAnswer
+            Rejections carry the sample's index and a code of `calibration_samples.store_samples`.
+
         Raises
         ------
         FleetStoreError
             The database refused; nothing of the batch was stored.
         """
-        return self._database.retrying(
-            lambda connection: _store_samples(connection, agent_id, batch), is_idempotent=True
-        )
+        now = self._clock.now()
+
+        def store(connection: sa.Connection) -> TelemetryAnswer:
+            _lock_agent(connection, agent_id)
+            owners = _owners(connection, calibration_sample, "sample_id", [each.sample_id for each in batch.samples])
+            return store_samples(connection, agent_id, batch.samples, owners, now)
+
+        return self._database.retrying(store, is_idempotent=True)
 
     def _store(self, connection: sa.Connection, agent_id: str, group: str, fresh: Sequence[ReadAlert]) -> None:
         if not fresh:
@@ -158,38 +166,3 @@ def _unknown(
         else:
             taken.append(TelemetryRejection(index, "event_id_taken", "alert_id: another agent's alert has it"))
     return fresh, duplicate, taken
-
-
-def _store_samples(connection: sa.Connection, agent_id: str, batch: CalibrationBatch) -> TelemetryAnswer:
-    rejected: list[TelemetryRejection] = []
-    rows: list[dict[str, Any]] = []
-    duplicate = 0
-    _lock_agent(connection, agent_id)
-    owners = _owners(connection, calibration_sample, "sample_id", [sample.sample_id for sample in batch.samples])
-    for index, sample in enumerate(batch.samples):
-        owner = owners.get(sample.sample_id)
-        if owner == agent_id:
-            duplicate += 1
-        elif owner is not None:
-            rejected.append(TelemetryRejection(index, "sample_id_taken", "sample_id: another agent's sample has it"))
-        elif not _HEXADECIMAL.issuperset(sample.contract_hash):
-            rejected.append(TelemetryRejection(index, "invalid_contract", "contract_hash: no SHA-256 in hexadecimal"))
-        elif not all(map(math.isfinite, sample.features)):
-            rejected.append(TelemetryRejection(index, "invalid_number", "features: finite numbers only"))
-        else:
-            owners[sample.sample_id] = agent_id
-            rows.append(_sample_row(agent_id, sample))
-    if rows:
-        connection.execute(sa.insert(calibration_sample), rows)
-    return TelemetryAnswer(accepted=len(rows), duplicate=duplicate, rejected=rejected)
-
-
-def _sample_row(agent_id: str, sample: CalibrationSample) -> dict[str, Any]:
-    return {
-        "sample_id": sample.sample_id,
-        "agent_id": agent_id,
-        "event_class": sample.event_class,
-        "features": sample.features,
-        "contract_hash": sample.contract_hash,
-        "observed_at": sample.observed_at_unix,
-    }

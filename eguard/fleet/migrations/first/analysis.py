@@ -88,10 +88,19 @@ TABLES: Final = (
             sa.Column("features", sa.JSON(), nullable=False),
             sa.Column("contract_hash", sa.String(64), nullable=False),
             sa.Column("observed_at", moment(), nullable=False),
+            sa.Column("received_at", moment(), nullable=False),
+            sa.Column("signal", exact(255), nullable=False),
+            sa.Column("score", sa.Double()),
+            sa.Column("model_digest", sa.String(64)),
+            sa.Column("event_id", exact(128)),
             sa.PrimaryKeyConstraint("sample_id", name="pk_calibration_sample"),
         ),
         {
-            "ix_calibration_sample_observed_at": ("observed_at",),
+            "ix_calibration_sample_agent_id_received_at": (
+                "agent_id",
+                "received_at",
+            ),
+            "ix_calibration_sample_received_at": ("received_at",),
         },
     ),
 )

@@ -11,6 +11,7 @@ from eguard.detection.alert import Alert, BeaconEvidence, Contribution, MatchedR
 from eguard.detection.feature_contract import FEATURE_NAMES, contract_sha256
 from eguard.fleet.tables import calibration_sample, endpoint_event, incident
 from eguard.server.principal import Principal, Role
+from eguard.server.services import calibration_samples
 from eguard.server.services.alert_rows import search_text
 from eguard.server.services.events import Events
 from eguard.server.services.whitelist import Whitelist
@@ -303,3 +304,39 @@ def test_calibration_samples_are_stored_once_and_bad_ones_named(fleet, events):
     assert (other.accepted, [one.code for one in other.rejected]) == (1, ["sample_id_taken"])
     assert [(row.sample_id, row.agent_id) for row in rows(fleet, calibration_sample)] == [("s1", "a1"), ("s2", "a2")]
     assert rows(fleet, calibration_sample)[0].features == [0.5] * 43
+
+
+def test_a_sample_is_stored_with_who_scored_it_and_when_it_came(fleet, events):
+    whole = sample(
+        "s1", signal="rule-7", score=0.25, model_digest="c" * 64, event_id="e1", event_class="uncounted",
+        observed_at_unix=NOW + 86_400.0,
+    )  # fmt: skip
+    events.take_samples("a1", CalibrationBatch(agent_id="a1", batch_id="b", samples=[whole]))
+    (row,) = rows(fleet, calibration_sample)
+    assert (row.signal, row.score, row.model_digest, row.event_id) == ("rule-7", 0.25, "c" * 64, "e1")
+    assert (row.event_class, row.observed_at, row.received_at) == ("uncounted", NOW, NOW)  # its clock runs ahead
+
+
+@pytest.mark.parametrize("value", [-0.001, 1.001, float("nan"), float("-inf")])
+def test_features_of_this_release_are_shares(events, value):
+    features = [0.5] * 42 + [value]
+    one = sample("s1", features=features, contract_hash=contract_sha256())
+    answer = events.take_samples("a1", CalibrationBatch(agent_id="a1", batch_id="b", samples=[one]))
+    assert [each.code for each in answer.rejected] == ["invalid_number"]
+
+
+def test_no_agent_adds_more_in_a_day_than_its_share(fleet, monkeypatch):
+    clock = SimulatedClock(NOW)
+    events = Events(fleet, clock)
+    monkeypatch.setattr(calibration_samples, "MAX_SAMPLES_A_DAY", 5)
+
+    def send(agent_id, *numbers):
+        given = [sample(f"{agent_id}-{number}") for number in numbers]
+        answer = events.take_samples(agent_id, CalibrationBatch(agent_id=agent_id, batch_id="b", samples=given))
+        return answer.accepted, answer.duplicate, [each.code for each in answer.rejected]
+
+    assert send("a1", 0, 1, 2) == (3, 0, [])
+    assert send("a1", 2, 3, 4, 5) == (2, 1, ["too_many"])
+    assert send("a2", 0) == (1, 0, [])
+    clock.advance_to(NOW + 86_401.0)
+    assert send("a1", 5) == (1, 0, [])
