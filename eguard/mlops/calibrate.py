@@ -1,9 +1,11 @@
 """Stage `calibrate`: conformal thresholds of the shipped model, on benign signals that it was not fitted to.
 
 Calibration scores are a uniform sample of *all* benign signals (before any cap) of hosts that the model never saw, and
-of times after its training data. Each event class gets its own threshold where its sample supports a finite one; the
-pooled threshold serves the others. Half of the hosts check the other half's thresholds, both ways round: the guarantee
-assumes that tomorrow's hosts are like these, and the check says how far that holds.
+of times after its training data. Where agents sent enough of their uniform samples of scored events, those alone
+calibrate: adjudicated alerts are selected by the alert, and shipped hosts are none of the fleet. Each event class gets
+its own threshold where its sample supports a finite one; the pooled threshold serves the others. Half of the hosts
+check the other half's thresholds, both ways round: the guarantee assumes that tomorrow's hosts are like these, and the
+check says how far that holds.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from eguard.detection.feature_contract import FEATURE_NAMES, contract_sha256
 from eguard.detection.gate import POOLED, CalibrationGroup, calibration_to_json
 from eguard.detection.model import Model, load_model
 from eguard.errors import ConfigError
-from eguard.estimators import conformal_threshold, two_sample_ks
+from eguard.estimators import conformal_rank, conformal_threshold, two_sample_ks
 from eguard.estimators.conformal import Guarantee
 from eguard.events.model import UNCOUNTED, EventClass
 from eguard.mlops.calibration_checks import coverage_by_simulation, log10_wealth, transfer_check
+from eguard.mlops.corpus_selection import LIVE_SOURCE
 from eguard.mlops.sampling import hash_ranks
 from eguard.mlops.workspace import Workspace, read_json, write_artefact, write_report
 
@@ -35,7 +38,12 @@ Progress = Callable[[str, int, int], None]
 #: Threshold of the beacon score, which the stage `beacons` has set.
 BEACON_CALIBRATION_NAME: Final = "beacon-calibration.json"
 _CLASS_OF_NAME: Final = {member.name.lower(): member.value for member in EventClass}
-_COLUMNS: Final = ("sample_id", "source", "host_id", "observed_at_unix", "rule_id", "event_class", "label")
+_COLUMNS: Final = (
+    "sample_id", "source", "host_id", "observed_at_unix", "rule_id", "event_class", "label", "is_reservoir",
+)  # fmt: skip
+#: What the report calls the rows that calibrate.
+DRAWN_BY_AGENTS: Final = "uniform samples that agents drew of their scored events, on hosts not trained on"
+ALL_BENIGN: Final = "uniform sample of benign signals of hosts not trained on, or later than the training data"
 
 
 class CalibrateParams(BaseModel):
@@ -54,12 +62,16 @@ class CalibrateParams(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class BenignScores:
-    """Scored benign signals: shape (n,) each. `half` says on which side of the check a signal's host is."""
+    """Scored benign signals: shape (n,) each. `half` says on which side of the check a signal's host is.
+
+    `population` says what they are a sample of.
+    """
 
     scores: NDArray[np.float64]
     event_class: NDArray[np.int8]
     half: NDArray[np.bool_]
     time_unix: NDArray[np.float64]
+    population: str = ALL_BENIGN
 
 
 def run(
@@ -85,6 +97,7 @@ def run(
         held_out_hosts=held_out,
         start_unix=metadata["holdout"]["start_unix_by_source"],
         max_scores=params.max_scores,
+        alpha=params.alpha,
         progress=progress,
     )
     groups = calibration_groups(benign.scores, benign.event_class, params)
@@ -111,7 +124,7 @@ def _report(
         "alpha": params.alpha,
         "guarantee": params.guarantee,
         "model_digest": model.digest,
-        "population": "uniform sample of benign signals of hosts not trained on, or later than the training data",
+        "population": benign.population,
         "groups": {
             name: {
                 "n": len(group.scores),
@@ -135,9 +148,12 @@ def score_unseen_benign(
     held_out_hosts: set[str],
     start_unix: Mapping[str, float],
     max_scores: int,
+    alpha: float = 0.01,
     progress: Progress | None = None,
 ) -> BenignScores:
     """Score a uniform sample of the benign signals that `model` was not fitted to, at most `max_scores` a class.
+
+    Samples that live agents drew are the only ones if there are enough of them for a threshold at `alpha`.
 
     Raises
     ------
@@ -147,14 +163,23 @@ def score_unseen_benign(
     if not path.exists():
         raise ConfigError(f"there is no feature table at {path}", remedy="Run the stage before: dvc repro replay")
     parts: list[pd.DataFrame] = []
+    n_drawn = 0
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             signals = file.read_row_group(group, columns=list(_COLUMNS)).to_pandas()
             start = signals["source"].astype(str).map(start_unix).fillna(np.inf)
             is_unseen = signals["host_id"].isin(held_out_hosts) | (signals["observed_at_unix"] >= start)
-            chosen = np.flatnonzero((is_unseen & (signals["label"] == 0)).to_numpy())
+            is_benign = (is_unseen & (signals["label"] == 0)).to_numpy()
+            drawn = is_benign & (signals["source"].astype(str) == LIVE_SOURCE) & signals["is_reservoir"].to_numpy()
+            chosen = np.flatnonzero(is_benign)
+            n_drawn += int(drawn.sum())
             if chosen.size:
-                part = _sample_by_class(signals.iloc[chosen], max_scores)
+                # Of each kind apart, for which of them counts is known at the end.
+                signals = signals.assign(is_drawn=drawn)
+                part = pd.concat(
+                    _sample_by_class(rows, max_scores)
+                    for _, rows in signals.iloc[chosen].groupby("is_drawn", sort=True)
+                )
                 features = file.read_row_group(group, columns=list(FEATURE_NAMES)).to_pandas()
                 parts.append(pd.concat([part, features.loc[part.index]], axis=1))
             if progress is not None:
@@ -164,7 +189,11 @@ def score_unseen_benign(
             "no benign signal is left that the model was not fitted to",
             remedy="Adjudicate benign signals of other hosts, or enlarge train.holdout_fraction.",
         )
-    rows = _sample_by_class(pd.concat(parts, ignore_index=True), max_scores)
+    rows = pd.concat(parts, ignore_index=True)
+    is_enough = n_drawn > 0 and conformal_rank(n_drawn, alpha) is not None
+    if is_enough:
+        rows = rows[rows["is_drawn"]].reset_index(drop=True)
+    rows = _sample_by_class(rows, max_scores)
     rows = rows.sort_values(["observed_at_unix", "sample_id"], kind="stable")
     event_class = rows["event_class"].astype(str).map(_CLASS_OF_NAME).fillna(UNCOUNTED).to_numpy().astype(np.int8)
     matrix = rows[list(FEATURE_NAMES)].to_numpy(np.float64)
@@ -173,7 +202,8 @@ def score_unseen_benign(
     names = sorted(set(hosts))
     place = dict(zip(names, hash_ranks(names).tolist(), strict=True))
     half = hosts.map(place).to_numpy() % 2 == 0
-    return BenignScores(scores, event_class, half, rows["observed_at_unix"].to_numpy(np.float64))
+    population = DRAWN_BY_AGENTS if is_enough else ALL_BENIGN
+    return BenignScores(scores, event_class, half, rows["observed_at_unix"].to_numpy(np.float64), population)
 
 
 def _sample_by_class(rows: pd.DataFrame, most: int) -> pd.DataFrame:

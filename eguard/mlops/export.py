@@ -19,21 +19,24 @@ import pyarrow.parquet as pq
 
 from eguard.detection.feature_contract import FEATURE_NAMES
 from eguard.errors import ConfigError
+from eguard.events.model import EventClass
+from eguard.fleet.calibration import BenignSamples
 from eguard.mlops.adjudications import join_verdicts, verdict_table
 from eguard.mlops.corpus import SIGNAL_COLUMNS
 from eguard.mlops.corpus_rows import write_ndjson
 from eguard.mlops.corpus_selection import LIVE_SOURCE
-from eguard.mlops.live_events import LiveEvents, Progress
+from eguard.mlops.live_events import NO_GROUP, LiveEvents, Progress
 from eguard.mlops.workspace import Workspace
 
 FEEDBACK_LABELS: Final = "analyst_feedback"
 RESERVOIR_LABELS: Final = "reservoir_assumed_benign"
+#: Rule of a calibration sample whose agent named none.
 RESERVOIR_RULE: Final = ":reservoir"
 ADJUDICATIONS: Final = Path("data/interim/adjudications.ndjson")
 _TEXT: Final = ("host_id", "network", "source", "rule_id", "event_class", "attack_step", "label_source")
 
 
-def live_table(live: LiveEvents, samples: Sequence[dict[str, Any]] = ()) -> pd.DataFrame:
+def live_table(live: LiveEvents, samples: BenignSamples | None = None) -> pd.DataFrame:
     """Return live rows as the replay stage writes its rows, with the score that the agent's model gave.
 
     Labels are empty here: they come from the verdicts. Calibration samples are a uniform sample of what agents scored,
@@ -42,11 +45,18 @@ def live_table(live: LiveEvents, samples: Sequence[dict[str, Any]] = ()) -> pd.D
     events = pd.DataFrame(live.columns).assign(
         is_reservoir=False, label=pd.array([pd.NA] * len(live), dtype="Int8"), label_source=FEEDBACK_LABELS
     )
-    features = [*live.features, *(sample["features"] for sample in samples)]
-    if samples:
-        names = ("sample_id", "observed_at_unix", "host_id", "network", "event_class")
-        reservoir = pd.DataFrame([{name: sample[name] for name in names} for sample in samples]).assign(
-            rule_id=RESERVOIR_RULE,
+    features = np.array(live.features).reshape(len(live), len(FEATURE_NAMES))
+    if samples is not None and len(samples):
+        reservoir = pd.DataFrame(
+            {
+                "sample_id": samples.sample_ids,
+                "observed_at_unix": samples.observed_at,
+                "host_id": samples.hosts,
+                "network": [group or NO_GROUP for group in samples.groups],
+                "event_class": [_class_name(value) for value in samples.rows.event_class.tolist()],
+                "rule_id": [signal or RESERVOIR_RULE for signal in samples.rows.signals],
+            }
+        ).assign(
             severity=0.0,
             model_score=np.nan,
             is_reservoir=True,
@@ -54,10 +64,14 @@ def live_table(live: LiveEvents, samples: Sequence[dict[str, Any]] = ()) -> pd.D
             label_source=RESERVOIR_LABELS,
         )
         events = pd.concat([events, reservoir], ignore_index=True) if len(events) else reservoir
+        features = np.concatenate([features, samples.rows.features])
     table = events.assign(source=LIVE_SOURCE, attack_step="", is_flood=False, weight=1.0)
     table["model_score"] = table["model_score"].astype(np.float64)
-    matrix = np.array(features).reshape(len(table), len(FEATURE_NAMES))
-    return pd.concat([table, pd.DataFrame(matrix, columns=list(FEATURE_NAMES))], axis=1)
+    return pd.concat([table, pd.DataFrame(features, columns=list(FEATURE_NAMES))], axis=1)
+
+
+def _class_name(event_class: int) -> str:
+    return EventClass(event_class).name.lower() if event_class >= 0 else "uncounted"
 
 
 def read_shipped(path: Path) -> pd.DataFrame:

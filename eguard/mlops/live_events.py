@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import RowMapping
 
 from eguard.detection.confidence import Confidence
-from eguard.detection.feature_contract import FEATURE_NAMES, contract_sha256
+from eguard.detection.feature_contract import FEATURE_NAMES
 from eguard.fleet.database import Database
-from eguard.fleet.tables import alert_feedback, calibration_sample, endpoint_agent, endpoint_event
+from eguard.fleet.tables import alert_feedback, endpoint_agent, endpoint_event
 
 Progress = Callable[[str, int, int], None]
 #: Network of an agent that is in no group.
@@ -199,46 +199,3 @@ def _oldest_first(live: LiveEvents) -> None:
     )
     live.columns = {name: [values[place] for place in order] for name, values in live.columns.items()}
     live.features = [live.features[place] for place in order]
-
-
-def read_calibration_samples(database: Database, window: Window) -> tuple[list[dict[str, Any]], int]:
-    """Return the uniform sample of scored events that agents sent, newest first, and how many do not fit.
-
-    Their hashes name the contract that they were extracted by; those of another one are left out and counted.
-    """
-    column = calibration_sample.c
-    query = (
-        sa.select(
-            column.sample_id,
-            column.agent_id,
-            column.event_class,
-            column.observed_at,
-            column.contract_hash,
-            sa.type_coerce(column.features, sa.Text).label("features"),
-            endpoint_agent.c.group,
-        )
-        .join(endpoint_agent, endpoint_agent.c.agent_id == column.agent_id, isouter=True)
-        .where(column.observed_at > window.start_unix, column.observed_at <= window.now_unix)
-        .order_by(column.observed_at.desc(), column.sample_id)
-        .limit(window.limit)
-    )
-    decoder = msgspec.json.Decoder(list[float])
-    samples, left_out = [], 0
-    with database.read() as connection:
-        for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
-            values = np.array(decoder.decode(row.features))
-            if row.contract_hash != contract_sha256() or not np.all((values >= 0.0) & (values <= 1.0)):
-                left_out += 1
-                continue
-            values[list(_FITTED)] = 0.0
-            samples.append(
-                {
-                    "sample_id": row.sample_id,
-                    "observed_at_unix": row.observed_at,
-                    "host_id": row.agent_id,
-                    "network": row.group or NO_GROUP,
-                    "event_class": row.event_class,
-                    "features": values,
-                }
-            )
-    return samples, left_out

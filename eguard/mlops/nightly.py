@@ -18,9 +18,10 @@ import structlog
 
 from eguard import __version__
 from eguard.errors import EguardError
+from eguard.fleet.calibration import BenignSamples, read_benign_samples
 from eguard.fleet.database import Database
 from eguard.mlops.export import describe, freeze, join_live, live_table, read_shipped
-from eguard.mlops.live_events import LiveEvents, Progress, Window, read_calibration_samples, read_live_events
+from eguard.mlops.live_events import LiveEvents, Progress, Window, read_live_events
 from eguard.mlops.nightly_folder import OutputRoot
 from eguard.mlops.nightly_inputs import SHIPPED_CORPUS, Inputs, find_inputs, place_base, place_previous, shipped_reason
 from eguard.mlops.nightly_process import Outcome, reproduce
@@ -148,9 +149,10 @@ def _run(
     version = f"rules-{datetime.fromtimestamp(night.now_unix, UTC):%Y.%m.%d}.ml.v{output.runs_of_day(night.run_id)}"
     params = night_params(inputs, night.knobs, version)
     night.report["parameters"] = params
-    samples, samples_left_out = read_calibration_samples(database, window)
+    with database.read() as connection:
+        samples = read_benign_samples(connection, window.start_unix, window.now_unix)
     _freeze(night, inputs, live, samples, takes_shipped=_takes_shipped(params))
-    night.report["export"] |= {"calibration_samples": len(samples), "calibration_samples_left_out": samples_left_out}
+    night.report["calibration_samples"] = samples.facts
     has_base = place_base(inputs, night.workspace)
     night.report["bundle"] = {"is_built": has_base, "from": inputs.bundle_from}
     night.report["compared_with"] = place_previous(inputs, output.latest, night.workspace, ignore_snapshot=ignore_drift)
@@ -186,9 +188,7 @@ def _takes_shipped(params: dict[str, Any]) -> bool:
     return bool(params["corpus"]["external_sample_cap"] != 0)
 
 
-def _freeze(
-    night: Night, inputs: Inputs, live: LiveEvents, samples: list[dict[str, Any]], *, takes_shipped: bool
-) -> None:
+def _freeze(night: Night, inputs: Inputs, live: LiveEvents, samples: BenignSamples, *, takes_shipped: bool) -> None:
     reason = "there is none" if inputs.shipped is None else shipped_reason(inputs.shipped)
     mixed = None
     if inputs.shipped is not None and not reason:

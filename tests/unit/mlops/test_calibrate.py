@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from eguard.detection.beacon_calibration import BeaconCalibration
@@ -81,3 +82,39 @@ def test_without_unseen_benign_signals_there_is_no_calibration(calibrated, tmp_p
     small_signals[small_signals["network"] != "n4"].to_parquet(other.interim / "features.parquet")
     with pytest.raises(ConfigError, match="no benign signal"):
         calibrate.run(PARAMS, seed=1, workspace=other)
+
+
+def live_rows(signals, n, *, is_reservoir, depth, host="live-1"):
+    """Return benign rows of a host of the fleet that training never saw."""
+    rows = signals[signals["label"] == 0].iloc[[0] * n].copy()
+    rows["sample_id"] = [f"{host}-{is_reservoir}-{number}" for number in range(n)]
+    rows["source"], rows["host_id"], rows["network"], rows["is_reservoir"] = "live", host, "office", is_reservoir
+    rows["tree_depth"] = np.linspace(0.0, depth, n)
+    return rows
+
+
+@pytest.mark.parametrize(("drawn", "is_used"), [(19, True), (18, False)])
+def test_what_agents_drew_calibrates_alone_as_soon_as_it_supports_a_threshold(
+    calibrated, tmp_path, small_signals, drawn, is_used
+):
+    """Nineteen rows at alpha .05. Adjudicated alerts of the fleet are selected by the alert: none of them."""
+    workspace, before = calibrated
+    other = Workspace(tmp_path)
+    other.models.mkdir()
+    for name in ("signature-ml-model.json", "beacon-calibration.json"):
+        (other.models / name).write_bytes((workspace.models / name).read_bytes())
+    metadata = json.loads((workspace.models / "signature-ml-model-metadata.json").read_text())
+    metadata["holdout"]["hosts"] += ["live-1"]
+    write_artefact(other.models / "signature-ml-model-metadata.json", metadata)
+    other.interim.mkdir(parents=True)
+    parts = [
+        small_signals,
+        live_rows(small_signals, 40, is_reservoir=False, depth=1.0),
+        live_rows(small_signals, drawn, is_reservoir=True, depth=0.5),
+        live_rows(small_signals, 200, is_reservoir=True, depth=0.5, host="trained-on"),
+    ]
+    pd.concat(parts).to_parquet(other.interim / "features.parquet")
+    report = calibrate.run(PARAMS, seed=1, workspace=other)
+    assert report["population"] == (calibrate.DRAWN_BY_AGENTS if is_used else calibrate.ALL_BENIGN)
+    assert report["groups"]["pooled"]["n"] == (drawn if is_used else before["groups"]["pooled"]["n"] + 40 + drawn)
+    assert report["groups"]["pooled"]["status"] == "calibrated"
