@@ -27,6 +27,8 @@ _SIGNALS: Final = (
     ("process_trees", "10 process trees"),
 )
 _SHOWN: Final = 160
+#: What is shown of the check of scores.
+_SCORES: Final = ("status", "p_value", "flagged_fraction", "martingale_log10", "rows", "hosts")
 
 
 def signals(
@@ -44,7 +46,7 @@ def signals(
     if as_json:
         print_json(found)
         return
-    rows = [(title, _text(_brief(name, found[name]))) for name, title in _SIGNALS]
+    rows = [(title, _text(_brief(name, found))) for name, title in _SIGNALS]
     print_table(f"Signals of {printable(found['range'])}", ("signal", "numbers"), rows, numbers=False)
     order = {"alert": 0, "unknown": 1, "ok": 2}
     alerts = sorted(found["alerts"], key=lambda each: order.get(each["state"], 1))
@@ -58,8 +60,12 @@ def signals(
             typer.echo(f"{printable(each['rule'])}: {printable(each['title'])}. {printable(each['remedy'])}")
 
 
-def _brief(name: str, value: Any) -> Any:
-    """Return what fits a line: of the series of divergences the latest, of rollouts how many."""
+def _brief(name: str, found: dict[str, Any]) -> Any:
+    """Return what fits a line: of the series of divergences the latest, of rollouts how many, of scores the check."""
+    value = found[name]
+    if name == "conformal_p_values":
+        checked = (found.get("calibration") or {}).get("health")
+        return value if checked is None else {key: checked[key] for key in _SCORES if key in checked}
     if name == "js_divergence":
         return value[0] if value else "no two generations yet"
     if name == "safety":

@@ -15,6 +15,7 @@ from eguard.estimators.aggregation import (
     aggregate_many,
 )
 from eguard.estimators.beacon import BeaconOptions, BeaconScores, beacon_regularity, destination_rarity
+from eguard.estimators.clusters import effective_size, intraclass_correlation, share_correlation
 from eguard.estimators.conformal import (
     ConformalThreshold,
     MondrianThresholds,
@@ -81,9 +82,11 @@ __all__ = [
     "conformal_threshold",
     "destination_rarity",
     "dirichlet_posterior",
+    "effective_size",
     "geometric_median",
     "geometric_medians",
     "huber_location",
+    "intraclass_correlation",
     "jensen_shannon_bias_nats",
     "jensen_shannon_nats",
     "joint_counts",
@@ -103,6 +106,7 @@ __all__ = [
     "quantile_buckets",
     "robust_summary",
     "seed_concentration",
+    "share_correlation",
     "simple_jumper_log_wealth",
     "smoothed_prior_mean",
     "trimmed_mean",

@@ -16,6 +16,7 @@ from eguard.server.pki.files import pki_folder
 from eguard.server.services.access import Access
 from eguard.server.services.alerts import Alerts
 from eguard.server.services.audit import Audit
+from eguard.server.services.calibrations import Calibrations
 from eguard.server.services.canary_watch import CanaryWatch
 from eguard.server.services.candidate_files import FOLDER_NAME as CANDIDATES_NAME
 from eguard.server.services.candidate_files import CandidateFiles
@@ -134,6 +135,7 @@ def assemble(settings: ServerSettings, store: FleetStore, clock: Clock) -> Serve
         metrics=metrics,
         counts=counts,
         alerts=Alerts(database, clock, may_seed=policies.policies.may_seed, flush=counts.flush),
+        calibrations=Calibrations(database, clock, served),
         candidates=candidates,
         promotions=promotions,
         canary_watch=CanaryWatch(

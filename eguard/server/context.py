@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from eguard.server.services.access import Access
     from eguard.server.services.alerts import Alerts
     from eguard.server.services.audit import Audit
+    from eguard.server.services.calibrations import Calibrations
     from eguard.server.services.canary_watch import CanaryWatch
     from eguard.server.services.candidates import Candidates
     from eguard.server.services.certificates import Certificates, CertificateState
@@ -114,6 +115,7 @@ class ServerContext:
     delivery: Delivery
     counts: SignalCounts
     alerts: Alerts
+    calibrations: Calibrations
     candidates: Candidates
     promotions: Promotions
     canary_watch: CanaryWatch

@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from eguard.fleet.tables import alert_state
 
 FIRING: Final = "eguard_alert_firing"
+VALUE: Final = "eguard_alert_value"
+BOUND: Final = "eguard_alert_bound"
 LOOKED_AT: Final = "eguard_alerts_looked_at_timestamp_seconds"
 
 
@@ -52,6 +54,25 @@ _NUMBERS: Final[dict[str, _Number]] = {
     "eguard_stale_transitions": _Number("stale_transitions", "count", "Baselines that became stale in 24 h."),
     "eguard_rollbacks": _Number("safety", "rollbacks_24h", "Generations that were gone back to in 24 h."),
     "eguard_adwin_alarms": _Number("adwin_alarms", "count", "Alarms of ADWIN on all monitored series in 24 h."),
+    "eguard_score_ks_p_value": _Number(
+        "p_values",
+        "p_value",
+        "Two-sample test of the last day's scores against the calibration set's; alerts below .01/24.",
+    ),
+    "eguard_score_ks_statistic": _Number("p_values", "ks_statistic", "Its statistic."),
+    "eguard_score_uniform_p_value": _Number(
+        "p_values",
+        "uniform_p_value",
+        "One-sample test of the p-values; it decides nothing, see the page on calibration.",
+    ),
+    "eguard_score_martingale_log10": _Number(
+        "p_values",
+        "martingale_log10",
+        "Largest wealth of the conformal test martingale since calibration; 2 is its alarm.",
+    ),
+    "eguard_score_flagged_ratio": _Number(
+        "p_values", "flagged_fraction", "Share of the last day's samples above the served threshold; alpha is promised."
+    ),
     "eguard_beacon_agents_above": _Number(
         "high_mi_destinations", "agents_above", "Agents whose beacons of today exceed what chance confirms."
     ),
@@ -63,6 +84,8 @@ _MILLISECONDS: Final = frozenset({"eguard_aggregation_duration_seconds"})
 
 SIGNAL_GAUGES: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     FIRING: (("rule",), "1 while an alert rule fires, 0 while it does not; missing while nothing is known."),
+    VALUE: (("rule",), "Number that an alert rule was judged by at the latest look."),
+    BOUND: (("rule",), "Bound that an alert rule's number was compared with at the latest look."),
     LOOKED_AT: ((), "When the alert rules were last judged."),
     "eguard_fleet_js_nats": (
         ("compared_with",),
@@ -82,6 +105,12 @@ def signal_samples(connection: sa.Connection) -> Samples:
     numbers: dict[str, dict[str, Any]] = {rule: row.numbers.get("numbers", {}) for rule, row in rows.items()}
     samples: Samples = {
         FIRING: {(rule,): float(row.state == "alert") for rule, row in rows.items() if row.state != "unknown"},
+        **{
+            gauge: {
+                (rule,): float(row.numbers[name]) for rule, row in rows.items() if row.numbers.get(name) is not None
+            }
+            for gauge, name in ((VALUE, "value"), (BOUND, "bound"))
+        },
         LOOKED_AT: {(): max(row.looked_at for row in rows.values())} if rows else {},
         "eguard_fleet_js_nats": {
             (name,): float(series[0])

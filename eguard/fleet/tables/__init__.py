@@ -29,7 +29,7 @@ from eguard.fleet.tables.endpoints import (
     enrollment_token,
 )
 from eguard.fleet.tables.notifications import notification, notification_delivery
-from eguard.fleet.tables.signals import alert_state, signal_count
+from eguard.fleet.tables.signals import alert_state, calibration_reference, signal_count
 from eguard.fleet.tables.upkeep import maintenance_run, maintenance_task
 from eguard.fleet.tables.votes import fleet_changed_key, fleet_key_votes, fleet_voter
 
@@ -39,6 +39,7 @@ __all__ = [
     "alert_feedback",
     "alert_state",
     "audit_log",
+    "calibration_reference",
     "calibration_sample",
     "endpoint_agent",
     "endpoint_baseline",

@@ -28,3 +28,24 @@ alert_state = sa.Table(
     sa.Column("fine_since", UtcTime),
     sa.Column("numbers", sa.JSON, nullable=False),
 )
+
+#: Scores of calibration rows under a model that was in service, by its digest; the one that was loaded last is now.
+#: `scores`, `times` and `hosts` are lists of equal length, null until rows are enough; `health` is the last check.
+calibration_reference = sa.Table(
+    "calibration_reference",
+    metadata,
+    sa.Column("model_digest", sa.String(64), primary_key=True),
+    sa.Column("model_version", sa.String(128), nullable=False),
+    sa.Column("calibration_digest", sa.String(64), nullable=False),
+    sa.Column("contract_hash", sa.String(64), nullable=False),
+    sa.Column("alpha", sa.Double, nullable=False),
+    sa.Column("loaded_at", UtcTime, nullable=False),
+    sa.Column("computed_at", UtcTime),
+    sa.Column("scores", sa.JSON(none_as_null=True)),
+    sa.Column("times", sa.JSON(none_as_null=True)),
+    sa.Column("hosts", sa.JSON(none_as_null=True)),
+    sa.Column("thresholds", sa.JSON(none_as_null=True)),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.Column("checked_at", UtcTime),
+    sa.Column("health", sa.JSON(none_as_null=True)),
+)

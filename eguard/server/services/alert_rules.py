@@ -6,7 +6,7 @@ host is no alarm. A number that cannot be measured makes a rule unknown, never f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
@@ -32,6 +32,9 @@ TREE_FACTOR: Final = 2.0
 #: Days of counting before a mean of days means anything.
 MIN_HISTORY_DAYS: Final = 1.0
 _NAMED_AGENTS: Final = 20
+#: Level of the comparison of scores over a day, and its checks, among which it is divided.
+SCORES_LEVEL: Final = 0.01
+SCORE_CHECKS_A_DAY: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +222,26 @@ def tree_anomalies(seen: int, anomalous: int, *, past_seen: int, past_anomalous:
     numbers["past_rate"] = past_anomalous / past_seen
     is_above = anomalous > bound and anomalous >= MIN_TREES
     return Verdict(_state(is_above), anomalous, max(bound, MIN_TREES - 1), numbers=numbers)
+
+
+def p_values(checked: Mapping[str, Any] | None, why: str = "") -> Verdict:
+    """Judge the last day's scores by the two-sample test against those that thresholds were set on, once an hour.
+
+    Parameters
+    ----------
+    checked : mapping or None
+        What the check found; None if there was none, for the reason `why`.
+
+    Examples
+    --------
+    >>> p_values({"p_value": 4.1e-4}).state, p_values({"p_value": 4.3e-4}).state  # .01 / 24 is 4.17e-4
+    ('alert', 'ok')
+    """
+    bound = SCORES_LEVEL / SCORE_CHECKS_A_DAY
+    if checked is None:
+        return Verdict(UNKNOWN, None, bound, why)
+    value = float(checked["p_value"])
+    return Verdict(_state(value < bound), value, bound, numbers=dict(checked))
 
 
 def _state(is_alert: bool) -> State:

@@ -12,7 +12,7 @@ from eguard.clock import Clock
 from eguard.fleet.database import Database
 from eguard.fleet.tables import alert_state
 from eguard.fleet.upsert import upsert
-from eguard.server.services import count_measures, fleet_measures
+from eguard.server.services import count_measures, fleet_measures, score_measures
 from eguard.server.services.alert_rules import ALERT, OK, UNKNOWN, State, Verdict
 from eguard.server.services.notifications import notify
 
@@ -63,6 +63,11 @@ RULES: Final[Mapping[str, Rule]] = {
     ),
     "adwin_alarms": Rule(
         "Drift alarms of many series", "critical", "Follow docs/how-to/drift-alarm.md; see `eguard fleet health`."
+    ),
+    "p_values": Rule(
+        "Scores no longer look like those that thresholds were set on",
+        "warning",
+        "Recalibrate: run a night (`eguard ml nightly`) and promote what it builds; docs/explanation/calibration.md.",
     ),
     "high_mi_destinations": Rule(
         "An agent calls home to unusually many destinations",
@@ -136,6 +141,7 @@ class Alerts:
                 "safety": fleet_measures.changes(connection, now),
                 "js_trend": fleet_measures.divergence(connection),
                 "adwin_alarms": fleet_measures.drift_alarms(connection, now),
+                "p_values": score_measures.scores(connection, now),
                 "high_mi_destinations": count_measures.destinations(connection, now),
                 "tree_anomalies": count_measures.trees(connection, now),
             }

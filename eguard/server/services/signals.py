@@ -25,6 +25,7 @@ from eguard.fleet.tables import (
     maintenance_run,
 )
 from eguard.server.services.alerts import alert_views
+from eguard.server.services.calibrations import health_of
 from eguard.server.services.count_measures import destinations, sums
 from eguard.server.services.fleet_measures import AGGREGATION_TASK, changes, drift_alarms
 from eguard.server.services.signal_counts import (
@@ -109,6 +110,7 @@ class Signals:
                 "js_divergence": _divergence(connection, since),
                 "adwin_alarms": drift_alarms(connection, now, seconds).numbers,
                 "conformal_p_values": _p_values(connection, since),
+                "calibration": health_of(connection),
                 "high_mi_destinations": destinations(connection, now).numbers or None,
                 "process_trees": _trees(connection, counted),
                 "beacons": _beacons(connection, since),

@@ -6,6 +6,7 @@ detail with the key ``skipped`` says that there was nothing to do, and why.
 
 from __future__ import annotations
 
+from eguard.server.tasks.calibration import look_at_calibration
 from eguard.server.tasks.canary_watch import watch_candidates
 from eguard.server.tasks.fleet_aggregate import aggregate_fleet
 from eguard.server.tasks.notify import has_messages, send_messages
@@ -17,6 +18,13 @@ from eguard.server.tasks.task import Task
 from eguard.server.tasks.tuf_refresh import refresh_bundles
 
 TASKS: tuple[Task, ...] = (
+    Task(
+        "calibration",
+        "Calibrate the model in service on what agents drew when it changes, and compare each day's scores with that.",
+        "every 10m",
+        look_at_calibration,
+        is_routine=True,
+    ),
     Task(
         "canary_watch",
         "Judge the candidate bundle that agents have, halt it if it does harm, and register what the last night left.",

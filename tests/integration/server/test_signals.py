@@ -191,11 +191,11 @@ def test_trees_and_destinations_of_agents_are_added_up(place):
     summary = place.person("analyst").get(SUMMARY).json()
     assert summary["process_trees"] == {"seen": 170, "anomalous": 6, "rate": 6 / 170}
     assert summary["high_mi_destinations"]["above"] == [{"agent_id": "a2", "confirmed": 6, "scored": 100, "bound": 5}]
-    assert summary["not_measured"] == []
+    assert summary["not_measured"] == ["calibration"]  # no bundle is served
     assert states(place)["high_mi_destinations"] == "alert"
 
 
 def test_a_fleet_whose_agents_measure_nothing_says_so(place):
     place.agent("a1").post(BEAT, content=beat("a1"))
     summary = place.person("analyst").get(SUMMARY).json()
-    assert summary["not_measured"] == ["high_mi_destinations", "process_trees"]
+    assert summary["not_measured"] == ["calibration", "high_mi_destinations", "process_trees"]

@@ -65,3 +65,17 @@ def test_the_whole_answer_is_there_as_json(asked):
     shown = CliRunner().invoke(app, ["fleet", "signals", "--json"])
     assert json.loads(shown.output) == SUMMARY
     assert asked == [("/endpoint/ml-ops/summary", {"range": "24h"})]
+
+
+def test_of_scores_the_latest_check_is_shown(asked, monkeypatch):
+    health = {
+        "status": "checked",
+        "p_value": 2.5e-5,
+        "flagged_fraction": 0.03,
+        "martingale_log10": 4.0,
+        "facts": {"x": 1},
+    }
+    summary = {**SUMMARY, "calibration": {"health": health, "thresholds": {}}}
+    monkeypatch.setattr(fleet_signals, "get", lambda *_, **__: summary)
+    shown = CliRunner().invoke(app, ["fleet", "signals"]).output
+    assert "status checked, p_value 2.5e-05, flagged_fraction 0.03, martingale_log10 4" in shown

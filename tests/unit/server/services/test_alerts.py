@@ -5,6 +5,7 @@ import sqlalchemy as sa
 
 from eguard.clock import SimulatedClock
 from eguard.fleet.tables import (
+    calibration_reference,
     endpoint_agent,
     fleet_alarm,
     fleet_generation,
@@ -74,6 +75,7 @@ def test_a_new_server_knows_little_and_tells_nobody(fleet, alerts):
         "aggregation",
         "stale_transitions",
         "js_trend",
+        "p_values",
         "high_mi_destinations",
         "tree_anomalies",
     }
@@ -260,6 +262,39 @@ def test_stale_baselines_and_trees_are_judged_by_the_week_before(fleet, alerts):
     assert (states["stale_transitions"], states["tree_anomalies"]) == ("alert", "alert")
 
 
+def reference(health, **changes):
+    """Return the row of a served model, and of the latest check of its scores."""
+    facts = {"model_version": "m", "calibration_digest": "c" * 64, "contract_hash": "e" * 64, "alpha": 0.01}
+    times = {"loaded_at": NOW - 9 * DAY, "computed_at": NOW - 9 * DAY, "checked_at": NOW}
+    return {"model_digest": "d" * 64, **facts, **times, "facts": {"rows": 7}, "health": health, **changes}
+
+
+@pytest.mark.parametrize(
+    ("p_value", "hours", "changes", "state"),
+    [
+        (4.1e-4, 0.5, {}, "alert"),
+        (4.3e-4, 0.5, {}, "ok"),
+        (1e-9, 4.0, {}, "unknown"),  # nobody looked for hours
+        (1e-9, 0.5, {"computed_at": None}, "unknown"),
+        (None, 0.5, {}, "unknown"),
+    ],
+)
+def test_scores_are_judged_by_the_latest_check_of_the_model_in_service(fleet, alerts, p_value, hours, changes, state):
+    status = "checked" if p_value is not None else "17 samples in 24 h, 100 are needed"
+    health = {"status": status, "p_value": p_value, "ks_statistic": 0.2, "checked_at_unix": NOW - hours * HOUR}
+    earlier = reference(
+        {**health, "status": "checked", "p_value": 0.5}, model_digest="a" * 64, loaded_at=NOW - 20 * DAY
+    )
+    insert(fleet, calibration_reference, reference(health, **changes), earlier)
+    assert alerts.look()["p_values"] == state
+    with fleet.read() as connection:
+        samples = signal_samples(connection)
+    shown = {"alert": 1.0, "ok": 0.0, "unknown": None}[state]
+    assert samples["eguard_alert_firing"].get(("p_values",)) == shown
+    assert samples.get("eguard_score_ks_statistic", {}).get(()) == (None if shown is None else 0.2)
+    assert samples["eguard_alert_bound"]["p_values",] == pytest.approx(0.01 / 24)
+
+
 def test_gauges_are_the_numbers_of_the_latest_look(fleet, alerts):
     with fleet.read() as connection:
         assert signal_samples(connection)["eguard_alert_firing"] == {}
@@ -271,6 +306,7 @@ def test_gauges_are_the_numbers_of_the_latest_look(fleet, alerts):
     assert samples["eguard_alert_firing"]["safety",] == 0.0
     assert ("js_trend",) not in samples["eguard_alert_firing"]
     assert samples["eguard_aggregation_failures"] == {(): 2.0}
+    assert samples["eguard_alert_value"]["aggregation",] == samples["eguard_alert_bound"]["aggregation",] == 2.0
     assert samples["eguard_alerts_looked_at_timestamp_seconds"] == {(): NOW}
     assert set(samples) <= set(SIGNAL_GAUGES)
 
