@@ -26,6 +26,8 @@ def test_rows_answers_and_counted_phrases_are_what_the_sources_said(pack):
     assert (rows["statement"], rows["rows"]) == ("SELECT COUNT(*) FROM endpoint_baseline", [{"COUNT(*)": 0}])
     answer = json.loads((pack / "api" / "inventory.json").read_text())
     assert answer["answer"]["rows"] == [{"agent_id": "a", "query": {"limit": 1000}}]
+    asked = json.loads((pack / "api" / "candidates.json").read_text())
+    assert asked["request"] == "GET /endpoint/ml-ops/candidates"
     phrases = json.loads((pack / "logs" / "phrases.json").read_text())
     assert phrases["agent.log"]["uploaded baseline profile batch"] == 2
     assert json.loads((pack / "drills" / "readiness.json").read_text())["ready"] is False
