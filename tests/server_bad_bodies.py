@@ -6,6 +6,7 @@ Everything follows from the API's document and from nothing random, so that a ca
 import copy
 import gzip
 import json
+import re
 import zlib
 from functools import cache
 
@@ -70,7 +71,10 @@ def example(schema, agent_id="a1", name=""):
         return _number(schema)
     if kind == "boolean":
         return False
-    return agent_id if name == "agent_id" else "x" * max(1, schema.get("minLength", 1))
+    if name == "agent_id":
+        return agent_id
+    letter = "x" if re.search(schema.get("pattern", ""), "x") else "a"  # "a" where it is to be hexadecimal
+    return letter * max(1, schema.get("minLength", 1))
 
 
 def _number(schema):

@@ -22,6 +22,8 @@ from eguard.wire.canonical import canonical_json
 MANIFEST_NAME: Final = "models/manifest.json"
 PROVENANCE_NAME: Final = "models/provenance.json"
 MANIFEST_FORMAT: Final = 1
+#: Largest file that agents read, far above what there is; TUF compares with signed lengths what comes below it.
+MAX_FILE_BYTES: Final = 64 << 20
 
 
 class ManifestFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +84,7 @@ def check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
     Raises
     ------
     BundleDigestError
-        A file is missing, unlisted, or its length or digest differs.
+        A file is missing, unlisted, larger than agents read, or its length or digest differs.
     """
     present = files.keys() - {MANIFEST_NAME, PROVENANCE_NAME}
     if missing := manifest.files.keys() - present:
@@ -92,6 +94,12 @@ def check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
             f"the bundle's manifest does not list {', '.join(sorted(unlisted))}", files=sorted(unlisted)
         )
     for name, expected in sorted(manifest.files.items()):
+        if len(files[name]) > MAX_FILE_BYTES:
+            raise BundleDigestError(
+                f"{name} has {len(files[name]):,} bytes, an agent takes at most {MAX_FILE_BYTES:,}",
+                remedy="Look at what the build put into it; rules and models have a few megabytes.",
+                file=name,
+            )
         digest = hashlib.sha256(files[name]).hexdigest()
         if digest != expected.sha256 or len(files[name]) != expected.length_bytes:
             raise BundleDigestError(

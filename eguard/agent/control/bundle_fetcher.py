@@ -9,12 +9,12 @@ from tuf.api.exceptions import DownloadError, DownloadHTTPError
 from tuf.ngclient import FetcherInterface
 
 from eguard.agent.control.client import BASE_PATH, ControlClient, Request
+from eguard.bundle.manifest import MAX_FILE_BYTES
 from eguard.errors import ServerRefusalError, ServerUnavailableError
 
 REPOSITORY_PATH: Final = "/bundles"
-#: Caps on one file, far above what there is; TUF compares with signed lengths what comes below them.
+#: Cap on one file, far above what there is; TUF compares with signed lengths what comes below it.
 MAX_METADATA_BYTES: Final = 1 << 20
-MAX_TARGET_BYTES: Final = 64 << 20
 #: For one file; the next check begins where this one ended.
 FILE_SECONDS: Final = 120.0
 
@@ -40,7 +40,7 @@ class ControlFetcher(FetcherInterface):
         _, found, path = url.partition(f"{BASE_PATH}{REPOSITORY_PATH}/")
         if not found or not url.startswith(self._client.server.rstrip("/")):
             raise DownloadError(f"{url} is not in the server's repository")
-        limit = MAX_METADATA_BYTES if path.startswith("metadata/") else MAX_TARGET_BYTES
+        limit = MAX_METADATA_BYTES if path.startswith("metadata/") else MAX_FILE_BYTES
         request = Request(f"{REPOSITORY_PATH}/{path}", deadline_seconds=FILE_SECONDS, max_bytes=limit)
         try:
             answer = self._client.send(request)

@@ -60,6 +60,14 @@ def test_only_what_agents_would_take_is_no_refusal():
     assert refusal_of(renamed) is not None  # its thresholds belong to another model
 
 
+def test_a_file_that_agents_would_not_read_to_its_end_is_refused(monkeypatch):
+    largest = max(len(data) for data in release("one").values())
+    monkeypatch.setattr("eguard.bundle.manifest.MAX_FILE_BYTES", largest)
+    assert refusal_of(release("one")) is None
+    monkeypatch.setattr("eguard.bundle.manifest.MAX_FILE_BYTES", largest - 1)
+    assert "an agent takes at most" in str(refusal_of(release("one")))
+
+
 @pytest.mark.parametrize(
     "report", [None, b"", b"{", b"[]", b'{"run_id": "r"}', b'{"run_id": "r", "artefacts": 3}'], ids=repr
 )
