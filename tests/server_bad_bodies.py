@@ -71,10 +71,14 @@ def example(schema, agent_id="a1", name=""):
         return _number(schema)
     if kind == "boolean":
         return False
-    if name == "agent_id":
-        return agent_id
-    letter = "x" if re.search(schema.get("pattern", ""), "x") else "a"  # "a" where it is to be hexadecimal
-    return letter * max(1, schema.get("minLength", 1))
+    return agent_id if name == "agent_id" else _text(schema)
+
+
+def _text(schema):
+    """Return a text of one letter, "a" where it is to be hexadecimal, of the length that the pattern asks for."""
+    lengths = range(max(1, schema.get("minLength", 1)), 129)
+    texts = (letter * length for letter in "xa" for length in lengths)
+    return next(text for text in texts if re.search(schema.get("pattern", ""), text))
 
 
 def _number(schema):

@@ -65,10 +65,10 @@ _NUMBERS: Final[dict[str, _Number]] = {
         "uniform_p_value",
         "One-sample test of the p-values; it decides nothing, see the page on calibration.",
     ),
-    "eguard_score_martingale_log10": _Number(
+    "eguard_score_martingale_decades": _Number(
         "p_values",
         "martingale_log10",
-        "Largest wealth of the conformal test martingale since calibration; 2 is its alarm.",
+        "Largest wealth of the conformal test martingale since calibration, as a power of ten; 2 is its alarm.",
     ),
     "eguard_score_flagged_ratio": _Number(
         "p_values", "flagged_fraction", "Share of the last day's samples above the served threshold; alpha is promised."
