@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,6 +20,7 @@ import nbformat
 import papermill
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from eguard.errors import NotebookFailedError
 
@@ -59,16 +61,18 @@ def execute_notebook(
     # A kernel inherits the backend; with any other than this one figures are drawn and never shown.
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     try:
-        papermill.execute_notebook(
-            str(source.absolute()),
-            str(output.absolute()),
-            parameters=dict(parameters),
-            cwd=str(root.absolute()),
-            kernel_name=kernel,
-            progress_bar=False,
-            execution_timeout=TIMEOUT_SECONDS,
-            start_timeout=60,
-        )
+        with tempfile.TemporaryDirectory(prefix="eguard-kernel-", ignore_cleanup_errors=True) as folder:
+            papermill.execute_notebook(
+                str(source.absolute()),
+                str(output.absolute()),
+                parameters=dict(parameters),
+                cwd=str(root.absolute()),
+                kernel_name=kernel,
+                progress_bar=False,
+                execution_timeout=TIMEOUT_SECONDS,
+                start_timeout=60,
+                config=_own_sockets(Path(folder)),
+            )
     except PapermillExecutionError as error:
         raise NotebookFailedError(
             f"{source.name}: cell {error.exec_count} raised {error.ename}: {error.evalue}",
@@ -76,6 +80,15 @@ def execute_notebook(
             notebook=str(source),
         ) from error
     return output
+
+
+def _own_sockets(folder: Path) -> Config:
+    """Have a kernel talk over sockets in a folder that only this user may enter.
+
+    Ports are chosen before the kernel takes them: on a busy machine somebody else may have taken one by then, and the
+    kernel dies before it says a word. They can be read by everybody on the machine, too.
+    """
+    return Config({"KernelManager": {"transport": "ipc", "ip": str(folder / "kernel")}})
 
 
 def notebook_to_html(executed: Path, output: Path, *, title: str) -> str:

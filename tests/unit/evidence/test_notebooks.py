@@ -47,6 +47,17 @@ def test_figures_are_shown_whatever_backend_the_caller_has(tmp_path, monkeypatch
 
 
 @pytest.mark.notebook
+def test_a_kernel_takes_no_port(tmp_path):
+    """Ports are chosen before they are taken: on a busy machine a kernel died of that."""
+    asks = "import ipykernel, json\nprint(json.loads(ipykernel.get_connection_info())['transport'])"
+    source = tmp_path / "source.ipynb"
+    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python"}}
+    nbformat.write(new_notebook(cells=[new_code_cell(asks)], metadata=kernel), source)
+    done = nbformat.read(execute_notebook(source, tmp_path / "done.ipynb", {}, root=tmp_path), as_version=4)
+    assert done.cells[-1].outputs[0].text == "ipc\n"
+
+
+@pytest.mark.notebook
 def test_a_cell_that_raises_ends_the_run_and_is_named(tmp_path):
     source = tmp_path / "source.ipynb"
     nbformat.write(new_notebook(cells=[new_code_cell("raise ValueError('no figures')")]), source)
