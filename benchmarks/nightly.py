@@ -1,7 +1,7 @@
 """A night from end to end, as `eguard ml nightly` runs it: 60,000 judged alerts and 30,000 shipped rows.
 
-The command is timed as a program of its own with all its stages. Memory is the largest of its processes, twice: at
-most two work at once, the run itself and one stage.
+The command is timed as a program of its own with all its stages. Its memory is at most twice that of its largest
+process: two work at once, the run itself and one stage.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def run() -> list[dict[str, Any]]:
         _row(title, report["seconds"], "s", TARGET_SECONDS),
         _row("nightly: processor time of it", report["cpu_seconds"], "s", None),
         _row(
-            "nightly: memory of its two largest processes",
+            "nightly: memory, at most (twice that of its largest process)",
             2 * report["peak_rss_bytes"] / 2**20,
             "MiB",
             TARGET_MEBIBYTES,

@@ -18,7 +18,8 @@ from eguard.server.services.canary_watch import CanaryWatch
 from eguard.server.services.candidate_files import CandidateFiles
 from eguard.server.services.candidates import Build, Candidates
 from eguard.server.services.endpoints import Endpoints
-from eguard.server.services.promotions import Promotions, PromotionStep
+from eguard.server.services.promotions import Promotions
+from eguard.server.services.rollouts import Step
 from eguard.server.services.served_bundle import ServedBundle
 from eguard.wire.control import Heartbeat, ShadowSummary
 
@@ -42,6 +43,25 @@ def digest_of(files):
 
 def id_of(files):
     return digest_of(files)[:16]
+
+
+#: Of a night whose model is good enough.
+GATES = ({"name": "recall", "value": 0.9, "rule": ">=", "threshold": 0.7, "passed": True},)
+
+
+def leave_night(folder, run_id, files, changed=None, gates=GATES):
+    """Leave what a successful night leaves; `changed` are files that were changed after its report."""
+    artefacts = folder / "nights" / "runs" / run_id / "artefacts"
+    for name, data in {**files, **(changed or {})}.items():
+        path = artefacts / "bundle" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    told = {f"bundle/{name}": hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    report = {"run_id": run_id, "status": "success", "artefacts": told, "offline_eval": {"gates": list(gates)}}
+    (artefacts / "report.json").write_text(json.dumps(report))
+    latest = folder / "nights" / "latest"
+    latest.unlink(missing_ok=True)
+    latest.symlink_to(artefacts.relative_to(folder / "nights"))
 
 
 @dataclass
@@ -74,10 +94,10 @@ class Scene:
         self.clock.advance_to(self.clock.now() + seconds)
 
     def register(self, files):
-        return self.candidates.register(self.admin, Build(files, "nightly", "run"))["candidate_id"]
+        return self.candidates.register(self.admin, Build(files, "nightly", "run", GATES))["candidate_id"]
 
     def promote(self, candidate_id, to=None, reason=""):
-        step = PromotionStep(to, bool(reason), reason)
+        step = Step(to, bool(reason), reason)
         return self.promotions.promote(self.admin, candidate_id, step)
 
     def roll_back(self, to=None, reason="it was wrong"):
@@ -86,19 +106,8 @@ class Scene:
     def look(self):
         return self.watch.look()
 
-    def night(self, run_id, files, changed=None, gates=()):
-        """Leave what a successful night leaves; `changed` are files that were changed after its report."""
-        artefacts = self.folder / "nights" / "runs" / run_id / "artefacts"
-        for name, data in {**files, **(changed or {})}.items():
-            path = artefacts / "bundle" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        told = {f"bundle/{name}": hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        report = {"run_id": run_id, "status": "success", "artefacts": told, "offline_eval": {"gates": list(gates)}}
-        (artefacts / "report.json").write_text(json.dumps(report))
-        latest = self.folder / "nights" / "latest"
-        latest.unlink(missing_ok=True)
-        latest.symlink_to(artefacts.relative_to(self.folder / "nights"))
+    def night(self, run_id, files, changed=None, gates=GATES):
+        leave_night(self.folder, run_id, files, changed, gates)
 
     def beat(self, agent_id, files, *, refused=None, shadow=None, **facts):
         """Have an agent report the bundle that it runs, the one that it refused, and what its shadow said."""

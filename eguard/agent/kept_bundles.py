@@ -52,11 +52,6 @@ class KeptBundle:
     files: dict[str, bytes]
 
 
-def manifest_digest(manifest: Manifest) -> str:
-    """Return the name of a bundle: SHA-256 of its manifest's canonical bytes."""
-    return manifest.digest
-
-
 class KeptBundles:
     """The copies in one folder."""
 

@@ -93,13 +93,14 @@ def check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
         raise BundleDigestError(
             f"the bundle's manifest does not list {', '.join(sorted(unlisted))}", files=sorted(unlisted)
         )
-    for name, expected in sorted(manifest.files.items()):
-        if len(files[name]) > MAX_FILE_BYTES:
+    for name, data in sorted(files.items()):
+        if len(data) > MAX_FILE_BYTES:
             raise BundleDigestError(
-                f"{name} has {len(files[name]):,} bytes, an agent takes at most {MAX_FILE_BYTES:,}",
+                f"{name} has {len(data):,} bytes, an agent takes at most {MAX_FILE_BYTES:,}",
                 remedy="Look at what the build put into it; rules and models have a few megabytes.",
                 file=name,
             )
+    for name, expected in sorted(manifest.files.items()):
         digest = hashlib.sha256(files[name]).hexdigest()
         if digest != expected.sha256 or len(files[name]) != expected.length_bytes:
             raise BundleDigestError(

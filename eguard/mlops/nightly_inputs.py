@@ -12,16 +12,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
 from eguard.bundle.manifest import read_targets
+from eguard.bundle.promotion import read_served
 from eguard.detection.beacon_calibration import BeaconCalibration
 from eguard.detection.content import CALIBRATION_FILE, FLEET_CONTEXT_FILE, INDICATORS_FILE, MODEL_FILE, RULES_FILE
 from eguard.detection.feature_contract import contract_sha256
 from eguard.detection.model import load_model
-from eguard.errors import BundleError, ConfigError, ModelError
+from eguard.errors import ConfigError, ModelError
 from eguard.mlops.workspace import Workspace, write_artefact
 from eguard.settings import NightlySettings
 from eguard.wire.canonical import canonical_sha256
@@ -96,7 +97,7 @@ def find_inputs(settings: NightlySettings, repository: Path | None) -> Inputs:
         _refuse_half_made(code, _CORPUS)
     bundle, bundle_from = None, "none"
     if repository is not None and (repository / "metadata" / "timestamp.json").is_file():
-        bundle, bundle_from = read_served(repository), str(repository)
+        bundle, bundle_from = read_served(repository).files, str(repository)
     elif (code / "bundles" / "targets").is_dir():
         bundle, bundle_from = read_targets(code / "bundles" / "targets"), str(code / "bundles" / "targets")
     return Inputs(code, settings.agent_repo_path is not None, shipped, bundle, bundle_from)
@@ -134,39 +135,6 @@ def _refuse_half_made(code: Path, output: Path) -> None:
                 f"{code / output} is not what the workspace's last run wrote: a run is under way, or was broken off",
                 remedy=f"Let it end, or run `dvc repro` in {code}; the next night takes what is there then.",
             )
-
-
-def read_served(repository: Path) -> dict[str, bytes]:
-    """Read the files that a bundle repository offers now, each compared with the digest in the metadata.
-
-    Raises
-    ------
-    BundleError
-        Metadata cannot be read, or a file is not the one they name.
-    """
-    metadata, files = repository / "metadata", {}
-    try:
-        snapshot = _signed(metadata / "timestamp.json")["meta"]["snapshot.json"]["version"]
-        roles = _signed(metadata / f"{snapshot}.snapshot.json")["meta"]
-        for role in ("targets", "nightly"):
-            listed = _signed(metadata / f"{roles[f'{role}.json']['version']}.{role}.json")["targets"]
-            for name, facts in listed.items():
-                digest, path = facts["hashes"]["sha256"], repository / "targets" / name
-                data = path.with_name(f"{digest}.{path.name}").read_bytes()
-                if hashlib.sha256(data).hexdigest() != digest:
-                    raise BundleError(
-                        f"{name} in {repository} is not what its metadata say", remedy="Publish it again."
-                    )
-                files[name] = data
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(
-            f"the bundle repository {repository} cannot be read: {error}", remedy="Publish the bundle again."
-        ) from error
-    return files
-
-
-def _signed(path: Path) -> Any:
-    return json.loads(path.read_bytes())["signed"]
 
 
 def place_base(inputs: Inputs, to: Workspace) -> bool:

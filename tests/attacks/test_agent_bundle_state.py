@@ -24,7 +24,6 @@ CHECK = """
 import os, signal, sys
 from pathlib import Path
 from eguard.agent.bundles import BundleKeeper
-from eguard.agent.kept_bundles import manifest_digest
 from eguard.agent.trial_runner import try_out
 from eguard.agent import kept_bundles
 def die(*_):

@@ -9,7 +9,6 @@ import pytest
 import structlog
 
 from eguard.agent import bundles as agent_bundles
-from eguard.agent.kept_bundles import manifest_digest
 from eguard.agent.trial_runner import try_out
 from eguard.bundle import MANIFEST_NAME, Manifest, Repository, generate_keys
 from eguard.clock import SimulatedClock
@@ -253,7 +252,7 @@ def test_the_second_time_it_is_denied_over_restarts_until_another_is_offered(pla
 def test_a_denied_bundle_is_tried_again_once_its_entry_is_removed(place):
     files = place.release("two")
     place.repository().publish(files)
-    digest = manifest_digest(Manifest.from_bytes(files[MANIFEST_NAME]))
+    digest = Manifest.from_bytes(files[MANIFEST_NAME]).digest
     entry = {"strikes": 2, "reason": "it ran for too long", "model_version": "two", "last_failed_unix": 0.0}
     (place.state / "denylist.json").write_text(json.dumps({"format": 1, "bundles": {digest: entry}}))
     assert place.keeper().check() is None

@@ -13,7 +13,7 @@ from eguard.server.bodies import answer, body_schema, read_body
 from eguard.server.context import Ctx
 from eguard.server.identity import Admin, Analyst, responses
 from eguard.server.routers.rollout import Reason
-from eguard.server.services.promotions import PromotionStep
+from eguard.server.services.rollouts import Step
 from eguard.wire.control import ShortText
 
 router = APIRouter(prefix="/api/v1/endpoint/ml-ops", tags=["candidates"])
@@ -58,7 +58,7 @@ async def candidate(
 async def promote(request: Request, context: Ctx, principal: Admin) -> Response:
     """Take a candidate to its next stage: the shadow, 1, 5, 20 percent, every agent."""
     wanted = await read_body(request, PromoteRequest)
-    step = PromotionStep(wanted.to_percent, wanted.force, wanted.reason)
+    step = Step(wanted.to_percent, wanted.force, wanted.reason)
     return answer(await context.control(context.promotions.promote, principal, wanted.candidate_id, step))
 
 

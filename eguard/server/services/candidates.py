@@ -161,7 +161,7 @@ def candidate_values(
         "contract_hash": "" if manifest is None else manifest.feature_contract_sha256[:64],
         "source": build.source,
         "run_id": build.run_id,
-        "gates_passed": manifest is not None and manifest.promoted,
+        "gates_passed": manifest is not None and manifest.promoted and _are_met(build),
         "gates": [dict(gate) for gate in build.gates],
         "files": dict(digests),
         "registered_at": now,
@@ -175,6 +175,11 @@ def candidate_values(
         "stable_at": None,
         "versions": None,
     }
+
+
+def _are_met(build: Build) -> bool:
+    """Return whether all gates that are named were met; a night has to name some, a release is its signers' word."""
+    return all(gate.get("passed") is True for gate in build.gates) and (bool(build.gates) or build.source != "nightly")
 
 
 def read_candidate(connection: sa.Connection, candidate_id: str) -> sa.RowMapping:

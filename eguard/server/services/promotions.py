@@ -8,7 +8,7 @@ after the repository changed is made good by the watch (`eguard.server.services.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -42,17 +42,10 @@ from eguard.server.services.promotion_view import (
     stage_name,
 )
 from eguard.server.services.rollout_checks import DWELL_SECONDS
+from eguard.server.services.rollouts import Step
 from eguard.server.services.served_bundle import ServedBundle
 
 _column = ml_candidate.c
-
-
-class PromotionStep(NamedTuple):
-    """A step that is asked for: to which place (0 is the shadow), and whether it is forced, for what reason."""
-
-    to_percent: float | None = None
-    is_forced: bool = False
-    reason: str = ""
 
 
 class Promotions:
@@ -109,8 +102,8 @@ class Promotions:
             "causes": [{"code": code, "detail": detail} for code, detail in causes],
         }
 
-    def promote(self, principal: Principal, candidate_id: str, step: PromotionStep) -> dict[str, Any]:
-        """Take a candidate to its next stage, or to another share: the shadow, 1, 5, 20 percent, all agents.
+    def promote(self, principal: Principal, candidate_id: str, step: Step) -> dict[str, Any]:
+        """Take a candidate to its next stage, or to another share: the shadow (0), 1, 5, 20 percent, all agents.
 
         Raises
         ------
@@ -258,7 +251,7 @@ def _id_of(row: sa.RowMapping | None) -> str | None:
     return None if row is None else str(row["candidate_id"])
 
 
-def _target(seen: CandidateLook, step: PromotionStep) -> float:
+def _target(seen: CandidateLook, step: Step) -> float:
     row, following = seen.row, next_place(seen.place)
     if row["stage"] == "refused":
         raise ServerRefusalError(409, "candidate_refused", f"no agent would take it: {row['reason']}")

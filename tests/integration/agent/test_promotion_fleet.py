@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from attacks.agent_place import release
-from promotion_scene import digest_of, id_of, names
+from promotion_scene import digest_of, id_of, leave_night, names
 from server_place import CONSOLE, server_place
 
 from eguard.agent.control.enrol import enrol
@@ -138,20 +138,6 @@ def rebuilt(files, model, scores):
             "sha256": digest, "length_bytes": len(changed[name]), "records": counts[name]
         }  # fmt: skip
     return {**changed, "models/manifest.json": canonical_json(manifest)}
-
-
-def leave_night(folder, run_id, files):
-    """Leave what a night that succeeded leaves in its output folder."""
-    artefacts = folder / "nights" / "runs" / run_id / "artefacts"
-    for name, data in files.items():
-        path = artefacts / "bundle" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    told = {f"bundle/{name}": hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    (artefacts / "report.json").write_text(json.dumps({"run_id": run_id, "artefacts": told}))
-    latest = folder / "nights" / "latest"
-    latest.unlink(missing_ok=True)
-    latest.symlink_to(artefacts.relative_to(folder / "nights"))
 
 
 def wait_until(condition, seconds=60.0):

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from eguard.agent.kept_bundles import KeptBundles, KeptEntry, manifest_digest
+from eguard.agent.kept_bundles import KeptBundles, KeptEntry
 from eguard.bundle.manifest import Manifest, describe_file
 from eguard.errors import BundleDigestError
 
@@ -29,7 +29,7 @@ def kept(tmp_path):
 
 def keep(kept, files=FILES, version="v1"):
     manifest = manifest_of(files, version)
-    digest = manifest_digest(manifest)
+    digest = manifest.digest
     kept.keep(KeptEntry(digest, {"timestamp": 2}, "this"), manifest, files)
     return digest
 

@@ -7,12 +7,12 @@ import pytest
 import yaml
 
 from eguard.bundle.keys import generate_keys
-from eguard.bundle.manifest import MANIFEST_NAME, PROVENANCE_NAME
+from eguard.bundle.manifest import MANIFEST_NAME, PROVENANCE_NAME, Manifest, describe_file
 from eguard.bundle.provenance import build_statement
 from eguard.bundle.repository import Repository
 from eguard.detection.feature_contract import contract
 from eguard.errors import BundleError, ConfigError
-from eguard.mlops.nightly_inputs import find_inputs, installed_pipeline, place_base, read_served, shipped_reason
+from eguard.mlops.nightly_inputs import find_inputs, installed_pipeline, place_base, shipped_reason
 from eguard.mlops.workspace import Workspace
 from eguard.settings import NightlySettings
 from eguard.wire.canonical import canonical_json
@@ -21,7 +21,14 @@ FILES = {"rules.json": b'{"rules": 1}', "indicators.json": b"{}", "models/fleet-
 
 
 def published(folder):
-    files = FILES | {MANIFEST_NAME: b"{}"}
+    manifest = Manifest(
+        format=1,
+        model_version="m",
+        feature_contract_sha256="0" * 64,
+        promoted=True,
+        files={name: describe_file(data, 1) for name, data in FILES.items()},
+    )
+    files = FILES | {MANIFEST_NAME: manifest.to_bytes()}
     statement = build_statement(subjects=files, inputs={}, parameters={}, revision="r", version="1")
     files[PROVENANCE_NAME] = canonical_json(statement)
     Repository(folder / "repository", generate_keys(folder / "keys")).publish(files)
@@ -47,14 +54,14 @@ def test_the_installed_pipeline_has_a_night():
     assert (installed_pipeline() / "pipelines" / "nightly" / "params.yaml").is_file()
 
 
-def test_the_served_bundle_is_read_by_its_digests(tmp_path):
+def test_the_served_bundle_is_read_by_its_digests(code, tmp_path):
     repository, files = published(tmp_path)
-    assert read_served(repository) == files
+    assert find_inputs(settings(code, tmp_path), repository).bundle == files
     target = next((repository / "targets").glob("*.rules.json"))
     target.chmod(0o644)
     target.write_bytes(b'{"rules": 2}')
     with pytest.raises(BundleError, match=r"rules\.json"):
-        read_served(repository)
+        find_inputs(settings(code, tmp_path), repository)
 
 
 def test_what_retraining_does_not_make_is_the_served_bundles(code, tmp_path):

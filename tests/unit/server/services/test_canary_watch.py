@@ -179,6 +179,15 @@ def test_a_night_that_succeeded_becomes_a_candidate_once(scene):
     assert scene.offered() == ("one", None)  # nothing goes to agents by itself
 
 
+@pytest.mark.parametrize("gates", [(), ({"name": "recall", "passed": False},), ({"name": "recall"},)], ids=str)
+def test_a_night_that_names_no_gate_or_a_missed_one_has_not_met_them(scene, gates):
+    """Whatever its manifest says of itself."""
+    two = release("two")
+    scene.night("20261123T020000Z-aaaa", two, gates=gates)
+    scene.look()
+    assert scene.row(id_of(two))["gates_passed"] is False
+
+
 def test_a_night_whose_files_were_changed_afterwards_is_not_entered(scene):
     changed = {"models/signature-ml-model.json": b"{}"}
     scene.night("20261123T020000Z-aaaa", release("two"), changed=changed)

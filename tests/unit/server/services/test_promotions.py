@@ -10,7 +10,7 @@ from eguard.errors import ServerRefusalError
 from eguard.policy import PolicyDocument
 from eguard.server.principal import SYSTEM
 from eguard.server.services import audit, candidates
-from eguard.server.services.promotions import PromotionStep
+from eguard.server.services.rollouts import Step
 from eguard.wire.canonical import canonical_json
 
 HALF_AN_HOUR = 1801.0
@@ -113,7 +113,7 @@ def test_a_shadow_that_flags_far_more_keeps_a_candidate_from_the_canary(scene):
 def test_force_needs_a_reason_and_what_it_overrode_is_on_record(scene):
     two = release("two")
     scene.register(two)
-    bare = PromotionStep(20.0, is_forced=True, reason=" ")
+    bare = Step(20.0, is_forced=True, reason=" ")
     assert refused(scene.promotions.promote, scene.admin, id_of(two), bare).reason == "reason_required"
     answer = scene.promote(id_of(two), 20.0, reason="a test fleet")
     assert answer["forced"] == ["after registered comes shadow"]
