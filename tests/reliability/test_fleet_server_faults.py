@@ -190,16 +190,16 @@ class AnswerEater:
 
     def _serve(self, client):
         server = socket.create_connection(("127.0.0.1", self.server_port))
-        back = threading.Thread(target=self._pump, args=(server, client))
+        is_eating = threading.Event()
+        back = threading.Thread(target=self._pump, args=(server, client, is_eating))
         back.start()
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
                 if self.is_hungry and data.endswith(b"COMMIT"):
                     self.is_hungry = False
-                    client.shutdown(socket.SHUT_WR)  # from here on the client hears nothing
-                    self.eaten += 1
+                    is_eating.set()
                     server.sendall(data)
-                    time.sleep(0.2)
+                    back.join()  # until it is committed
                     break
                 server.sendall(data)
         with contextlib.suppress(OSError):
@@ -208,13 +208,15 @@ class AnswerEater:
         server.close()
         client.close()
 
-    @staticmethod
-    def _pump(server, client):
+    def _pump(self, server, client, is_eating):
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
+                if is_eating.is_set():
+                    self.eaten += 1
+                    break
                 client.sendall(data)
         with contextlib.suppress(OSError):
-            client.shutdown(socket.SHUT_WR)
+            client.shutdown(socket.SHUT_WR)  # only now does the client hear that it hears nothing
 
     def close(self):
         self.listener.shutdown(socket.SHUT_RDWR)

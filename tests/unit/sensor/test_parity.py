@@ -28,7 +28,15 @@ def _can_perform():
     return True
 
 
-needs_root = pytest.mark.skipif(not _can_perform(), reason="needs root, port 53 on loopback and IPv6")
+@pytest.fixture
+def _loopback():
+    # Looked at by the test and not on import: processes that collect the tests at the same time would find the port
+    # taken by each other.
+    if not _can_perform():
+        pytest.skip("needs root, port 53 on loopback and IPv6")
+
+
+needs_root = pytest.mark.usefixtures("_loopback")
 # Both perform on the same loopback address.
 pytestmark = pytest.mark.xdist_group("parity")
 
